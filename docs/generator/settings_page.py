@@ -13,8 +13,9 @@ from pydantic import BaseModel
 
 from genets.cli.options import SETTINGS, option_name
 from genets.latency.target import Target
+from genets.nas.settings.defaults import DEFAULTS_IN_WORDS
 from genets.nas.settings.presets import PRESETS
-from genets.nas.settings.settings import DEFAULTS_IN_WORDS, SearchSettings
+from genets.nas.settings.settings import SearchSettings
 from genets.nas.settings.toml_tables import format_toml_tables
 from genets.nas.settings.training import RECIPE
 from markdown_text import cell, code, page, table

@@ -19,9 +19,10 @@ from genets.core.image_facts import ImageSizes
 from genets.latency.target import ENGINE_PROVIDERS
 from genets.latency.timing.clock import PROTOCOLS
 from genets.nas.new_study import _settings_of_many_images
+from genets.nas.settings.defaults import DEFAULTS_IN_WORDS
 from genets.nas.settings.from_data import settings_from_data
 from genets.nas.settings.presets import PRESETS
-from genets.nas.settings.settings import DEFAULTS_IN_WORDS, SearchSettings
+from genets.nas.settings.settings import SearchSettings
 from genets.networks.baselines import SETS
 from genets.training.recipe import recipes
 from genets.training.score import Metric

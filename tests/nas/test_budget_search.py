@@ -17,7 +17,7 @@ from small_networks import TWO_XX
 from genets.core.errors import BusyDeviceError, InfeasibleBudgetError
 from genets.latency import Budget, Measurement, Target
 from genets.nas.accuracy.model import Prediction
-from genets.nas.selection import budget_search
+from genets.nas.selection import proposals
 from genets.nas.selection.alternatives import block_types
 from genets.nas.selection.budget_search import BudgetSearch, OnAttempt
 from genets.nas.selection.chain import Floats, make_chain
@@ -265,7 +265,7 @@ def test_slower_structures_are_measured_where_much_of_the_budget_is_unused(
     """
     table = Table(learns=False)
     selected = select_best(table, Device(structure_slowdown=half_of_them_are_slow), "0.06ms")
-    monkeypatch.setattr(budget_search, "MAX_UNUSED", 1.0)
+    monkeypatch.setattr(proposals, "MAX_UNUSED", 1.0)
     without = select_best(table, Device(structure_slowdown=half_of_them_are_slow), "0.06ms")
     assert selected.margin < 0.06 < 0.1 < without.margin
     assert Model().predict(selected.structure).mean > Model().predict(without.structure).mean
@@ -548,12 +548,12 @@ def test_a_scaled_master_net_that_measured_too_slow_is_not_proposed_again() -> N
     search = BudgetSearch(context(Table(learns=False), device, "0.06ms"), model)
     proposed: list[Structure] = []
     while not search._learned.fitting:
-        (scaled,) = search._propose_scaled()
+        (scaled,) = search._proposals.scaled()
         assert scaled not in proposed
         proposed.append(scaled)
         search._learned.measure([scaled])
     assert len(proposed) > 1
-    assert search._widest_scaled(list(search._learned.fitting)) == proposed[-1]
+    assert search._proposals.widest_scaled(list(search._learned.fitting)) == proposed[-1]
 
 
 @pytest.mark.parametrize(("budget", "bound"), [("0.5x", 1 + LEAST_SHARE), ("0.02ms", 1.01)])

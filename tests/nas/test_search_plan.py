@@ -38,11 +38,11 @@ from genets.nas.context import SearchContext
 from genets.nas.phase_names import PHASES
 from genets.nas.plan import search_plan
 from genets.nas.plan.begun_study import without_ended
-from genets.nas.plan.estimate import START_S, USUAL_ATTEMPTS, Estimate, PlannedPhase
+from genets.nas.plan.estimate import RESTART_S, START_S, USUAL_ATTEMPTS, Estimate, PlannedPhase
 from genets.nas.plan.probe import ProbeTimes, TimedSplit, TrainingTime
 from genets.nas.plan.search_plan import SearchPlan, make_plan
 from genets.nas.search import run_search
-from genets.nas.selection.budget_search import max_networks
+from genets.nas.selection.proposals import max_networks
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.nas.study.study import Study
@@ -199,7 +199,7 @@ def test_seconds_are_steps_times_the_time_of_a_step(tmp_path: Path) -> None:
     # Five trials of each of two super-blocks: a group of four and one of one, where the probe had
     # groups of two. Two processes share them.
     assert phases["trials"].seconds == START_S + 2 * (4 + 1) / 2 * 6 * per_epoch / 2
-    assert phases["candidate training"].seconds == pytest.approx(START_S + 2 * 0.9 * per_epoch)
+    assert phases["candidate training"].seconds == pytest.approx(RESTART_S + 2 * 0.9 * per_epoch)
     assert phases["final training"].seconds == pytest.approx(3 * 0.9 * per_epoch)
     seconds = asked.measure_seconds  # longer than the time of the probe
     assert phases["selection"].seconds == USUAL_ATTEMPTS * max_networks(3) * seconds
@@ -247,7 +247,7 @@ def test_folds_train_on_their_own_images(tmp_path: Path) -> None:
     in_fold = load_data("digits", 8, fold=Fold(0, 4)).train
     whole, part = len(data.train) // 64, len(in_fold) // 64
     assert phases["MasterNet training"].seconds == 36 * (whole + 4 * part)
-    assert phases["candidate training"].seconds == pytest.approx(START_S + 4 * 0.9 * part)
+    assert phases["candidate training"].seconds == pytest.approx(RESTART_S + 4 * 0.9 * part)
 
 
 def test_inherited_trials_take_whole_epochs_of_feature_steps(tmp_path: Path) -> None:

@@ -264,8 +264,9 @@ class SettingOptions:
         return [self._parameter(name, key) for name, key in self._keys.items()]
 
     def _parameter(self, name: str, key: str) -> Parameter:
+        from genets.nas.settings.defaults import DEFAULTS_IN_WORDS
         from genets.nas.settings.presets import PRESETS
-        from genets.nas.settings.settings import DEFAULTS_IN_WORDS, SearchSettings
+        from genets.nas.settings.settings import SearchSettings
         from genets.nas.settings.training import TrainingSettings
 
         table, _, field = key.rpartition(".")

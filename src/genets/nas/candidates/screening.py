@@ -14,6 +14,7 @@ No structure is measured here: the latency table decides.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.candidates.runner import CandidateJob
@@ -23,7 +24,8 @@ from genets.nas.candidates.training import (
     train_structures,
 )
 from genets.nas.context import SearchContext
-from genets.nas.selection.budget_search import BudgetSearch
+from genets.nas.selection.proposals import Proposals
+from genets.nas.selection.screening_choice import choose_to_screen
 from genets.nas.settings.final_training import screening_recipe
 from genets.nas.study import layout
 from genets.nas.study.records import Screening, TrainedCandidate
@@ -55,25 +57,26 @@ def screen(
         The structures that the round has screened for all budgets, without failed ones.
     """
     study, number, count = context.study, context.round.number, context.settings.screen
-    elsewhere = _done(study.screened_elsewhere(number))
-    stored = study.screening(number)
-    ended = {each.structure: each for each in _done(stored.ended)}
-    chosen = list(stored.chosen)
+    stored, others = study.screening(number), study.screenings_elsewhere(number)
+    stored_scores = [each for screening in (*others, stored) for each in _done(screening.ended)]
+    ended = {each.structure: each for each in stored_scores}
+    elsewhere = [ended[s] for other in others for s in other.chosen if s in ended]
+    chosen, make_job = list(stored.chosen), cache(lambda: make_screening_job(context))
     if count:
         with context.phase("screening"):
-            _train_missing(context, chosen, ended)
+            _train_missing(context, make_job, chosen, ended)
             while (left := count - len(chosen)) > 0:
                 known = [*elsewhere, *_done([ended[structure] for structure in chosen])]
                 size = min(BATCH, left)
                 batch = _choose(context, fit(known), known, trained, size, chosen)
                 chosen += batch
-                _train_missing(context, chosen, ended)
+                _train_missing(context, make_job, chosen, ended)
                 if len(batch) < size:
                     break
-            context.report("screening")(len(chosen), len(chosen))
-    by_structure = {each.structure: each for each in (*elsewhere, *_done(list(ended.values())))}
+            if chosen:
+                context.report("screening")(len(chosen), len(chosen))
     # The order is that of the notations, and not the one in which the trainings have ended.
-    return [by_structure[structure] for structure in sorted(by_structure, key=str)]
+    return sorted(_done([*ended.values()]), key=lambda each: str(each.structure))
 
 
 def _done(screened: Sequence[TrainedCandidate]) -> list[TrainedCandidate]:
@@ -93,13 +96,16 @@ def _choose(
     resolution = round_.master.resolution
     of_resolution = [structure for structure in trained if structure.resolution == resolution]
     structures = [each.structure for each in screened]
-    search = BudgetSearch(context, model, resolution, of_resolution, structures)
+    proposals = Proposals(context, model, resolution, of_resolution, structures)
     before = (each.structure for each in study.trained_before(round_.number))
-    return search.propose_to_screen(count, {*chosen, context.master, round_.master, *before})
+    return choose_to_screen(proposals, count, {*chosen, context.master, round_.master, *before})
 
 
 def _train_missing(
-    context: SearchContext, chosen: Sequence[Structure], ended: dict[Structure, TrainedCandidate]
+    context: SearchContext,
+    make_job: Callable[[], CandidateJob],
+    chosen: Sequence[Structure],
+    ended: dict[Structure, TrainedCandidate],
 ) -> None:
     """Train the chosen structures whose training has not ended, and store the choice before."""
     missing, count = [s for s in chosen if s not in ended], context.settings.screen
@@ -111,7 +117,7 @@ def _train_missing(
     decide_final_fields(
         context, missing, lambda words: report(len(chosen) - len(missing), count, words)
     )
-    for screened in train_structures(context, make_screening_job(context), missing):
+    for screened in train_structures(context, make_job(), missing):
         ended[screened.structure] = screened
         _save(context, chosen, ended)
         done = sum(structure in ended for structure in chosen)
@@ -123,11 +129,10 @@ def _save(
     chosen: Sequence[Structure],
     ended: Mapping[Structure, TrainedCandidate],
 ) -> None:
-    """Store the chosen structures, and those that have ended."""
+    """Store the chosen structures and their scores; those that were stored before stay."""
     study, number = context.study, context.round.number
-    in_order = (
-        ended[structure] for structure in dict.fromkeys([*chosen, *ended]) if structure in ended
-    )
+    before = (each.structure for each in study.screening(number).ended)
+    in_order = (ended[s] for s in dict.fromkeys([*chosen, *before]) if s in ended)
     screening = Screening(tuple(chosen), tuple(in_order))
     record = screening.to_json(study.screening_conditions)
     study.save_json(layout.in_round(number, layout.SCREENED), record)

@@ -25,7 +25,7 @@ from genets.nas.context import SearchContext
 from genets.nas.phase_names import RIVALS, phase_name
 from genets.nas.plan.probe import ProbeTimes, TrainingTime
 from genets.nas.rivals.contender import Rival
-from genets.nas.selection.budget_search import max_networks
+from genets.nas.selection.proposals import max_networks
 from genets.nas.settings.final_training import (
     candidates_at_each,
     keeps_candidates,
@@ -36,6 +36,7 @@ from genets.nas.settings.rival_names import expand_rivals
 from genets.nas.trials.plan import group_trials
 from genets.nas.trials.run import group_size, make_trial_job, plan_round
 from genets.nas.trials.runner import MasterNetRunner
+from genets.nas.workers.local_process import IS_FORKED
 from genets.structure import Structure
 from genets.structure.cost import multiply_adds
 from genets.training import Recipe, RunRecipe, with_all_fields
@@ -46,6 +47,7 @@ USUAL_ATTEMPTS = 2  # of a selection, as in searches of the digits demo
 VISIT_S = 0.03  # of a small network, while a latency table is timed
 CHOICE_S = 2.0  # of a batch to screen, by a fit of the accuracy model
 START_S = 5.0  # until the processes of the workers have imported PyTorch
+RESTART_S = 1.0 if IS_FORKED else START_S  # until they have loaded small images again
 MAX_MULTIPLE = 4.0  # of the MasterNet's latency; a larger budget leaves the space its largest
 RIVAL_COPIES = 11  # two exports, and three checkpoints of weights and two moments
 OTHER_BYTES = 2_000_000  # tables, database and log; the digits demo writes 0.2 MB of them
@@ -95,7 +97,8 @@ class Estimate:
         self._context, self._data, self._times = context, data, times
         self._settings = settings = context.settings
         self._folds, self._trials = settings.num_folds, plan_round(context)
-        self._start_s = START_S if context.workers.count > 1 else 0.0
+        has_workers = context.workers.count > 1
+        self._start_s, self._restart_s = has_workers * START_S, has_workers * RESTART_S
         self._processes, self._team_start_s = processes, START_S if processes > 1 else 0.0
         self._in_folds = f" in each of {self._folds} folds" if self._folds > 1 else ""
         self._top = candidates_at_each(settings.confirm, len(context.space.resolutions))
@@ -263,7 +266,7 @@ class Estimate:
             yield PlannedPhase(
                 name("candidate training"),
                 f"up to {counted(self._candidates, 'candidate')}{self._in_folds}",
-                self._start_s + in_turn * one_s + self._decide_s(taught),
+                self._restart_s + in_turn * one_s + self._decide_s(taught),
                 f"{_basis(times)} for the MasterNet, times {multiple:.2g}, and the teacher",
                 self._candidates, self._folds, recipe.epochs, steps,
             )  # fmt: skip
@@ -283,7 +286,7 @@ class Estimate:
         yield PlannedPhase(
             name("screening"),
             f"up to {counted(count, 'structure')}{self._in_folds}",
-            len(batches) * (self._start_s + CHOICE_S) + in_turn * one_s + self._decide_s(taught),
+            len(batches) * (self._restart_s + CHOICE_S) + in_turn * one_s + self._decide_s(taught),
             f"{_basis(times)} for the MasterNet, times {multiple:.2g}, and the teacher",
             count, self._folds, recipe.epochs, _steps(images, recipe),
         )  # fmt: skip

@@ -10,6 +10,9 @@ Read the files in this order:
 6. `network_latency`: a latency beside that of the MasterNet, and what it says about a budget.
 7. `measured`: the measured networks of a target, which are measured until a budget is decided.
 8. `fastest`: whether any structure meets the budget.
-9. `budget_search`: selects, measures and corrects the table until structures meet the budget.
-10. `resolutions`: candidates of several resolutions.
+9. `learned_latency`: the table and the aim, corrected by what a search has measured.
+10. `proposals`: structures that are worth measuring, by prediction.
+11. `screening_choice`: structures that are worth a short training, before any is measured.
+12. `budget_search`: measures what is proposed until structures meet the budget.
+13. `resolutions`: candidates of several resolutions.
 """

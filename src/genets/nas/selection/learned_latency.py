@@ -18,8 +18,8 @@ class LearnedLatency:
     """The measured structures of a budget search.
 
     Measurements correct the latency table, and move the predicted latency at which a search aims:
-    the budget, less the median width of the intervals. Before any measurement, it is less the least
-    width. The MasterNet, which is measured in turn,
+    the budget, less the median width of the intervals. Before any measurement, it is the budget
+    less the least width of an interval on a calm device. The MasterNet, which is measured in turn,
     shows how much slower or faster the machine is than when the table was built; the latest
     measurement of this search counts.
 

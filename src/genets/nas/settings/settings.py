@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -17,144 +15,29 @@ from pydantic import (
 )
 
 from genets.core.data_name import make_data_absolute
-from genets.core.errors import SettingsError, shown
+from genets.core.errors import SettingsError
 from genets.core.image_facts import MAX_BROKEN_SHARE
 from genets.core.validation import SettingsModel
 from genets.latency.budget import Budget
 from genets.latency.target import Target
+from genets.nas.settings.defaults import OLDER_STUDY_DEFAULTS, choose_defaults
+from genets.nas.settings.inputs import (
+    own_types,
+    read_block_files,
+    read_budgets,
+    read_structure,
+    read_target,
+    take_results_folder,
+)
 from genets.nas.settings.rival_names import read_rivals
 from genets.nas.settings.space import SpaceSettings
 from genets.nas.settings.toml_tables import format_toml_tables, merge, parse_settings
 from genets.nas.settings.training import TrainingSettings, TrialSettings
-from genets.structure import BLOCK_TYPES, Structure, zoo
+from genets.structure import Structure
 from genets.training.score import Metric
 
-TIMM_PREFIX = "timm:"
 MAX_ROUNDS = 10  # each round costs as many trials as the first
 MAX_FOLDS = 20  # every training of trials and candidates is repeated in each fold
-MAX_BUDGETS = 16  # candidates and a winner are trained for each budget
-
-# Defaults of a search that screens no structure: its trials alone show which structures are good.
-UNSCREENED_DEFAULTS: dict[str, Any] = {
-    "trials_per_super_block": 14,
-    "controls_per_super_block": 2,
-    "confirm": 4,
-}
-_UNSCREENED = {name: f"{value} without screening" for name, value in UNSCREENED_DEFAULTS.items()}
-# The defaults that follow from other settings, in words.
-DEFAULTS_IN_WORDS = {
-    "screen": "32; 0 with --from-scratch or the regression paper",
-    "trials_per_super_block": f"one for each block; {_UNSCREENED['trials_per_super_block']}",
-    "controls_per_super_block": f"1; {_UNSCREENED['controls_per_super_block']}",
-    "confirm": f"2; {_UNSCREENED['confirm']}",
-}
-
-# Defaults for settings that older studies did not record.
-OLDER_STUDY_DEFAULTS: dict[str, Any] = {
-    "confirm": 1,
-    "screen": 0,
-    "sampling": "balanced",
-    "rounds": 1,
-    "folds": 1,
-    "from_scratch": True,
-    "master_training": {"precision": "fp32"},
-    "trial_training": {"precision": "fp32"},
-    "final_training": {"precision": "fp32"},
-}
-
-
-def _budget_texts(value: Any) -> list[Any]:
-    if isinstance(value, str):
-        return value.split(",") if value.strip() else []
-    if isinstance(value, list | tuple):
-        return list(value)
-    raise SettingsError(f"budgets must be a list such as 0.8x,0.5x, not {shown(value)}")
-
-
-def _read_budgets(value: Any) -> tuple[str, ...]:
-    """Read several budgets from a list, or from a text such as `0.8x,0.5x`. Raises GenetsError."""
-    texts = _budget_texts(value)
-    if not texts:
-        raise SettingsError("budgets must name at least one budget, such as 0.8x,0.5x")
-    if len(texts) > MAX_BUDGETS:
-        raise SettingsError(
-            f"budgets must be at most {MAX_BUDGETS}, because networks are trained for each budget, "
-            f"not {len(texts)}"
-        )
-    by_value: dict[str, str] = {}
-    for text in texts:
-        value = str(Budget.parse(text))
-        if value in by_value:
-            raise SettingsError(
-                f"budgets must name each budget once, not {by_value[value]} and {text.strip()}"
-            )
-        by_value[value] = text.strip()
-    return tuple(by_value.values())
-
-
-def _structure_text(text: Any) -> str:
-    """Return the notation of a structure, a zoo name, a structure file or a notation."""
-    if isinstance(text, Structure):
-        return str(text)
-    if not isinstance(text, str):
-        raise SettingsError(f"master must be a name, a file or a notation, not {shown(text)}")
-    if "@" in text or any(character.isspace() for character in text):
-        return str(Structure.parse(text))
-    if text.startswith(TIMM_PREFIX):
-        raise SettingsError(
-            f"master must be a structure of genets (`genets zoo` lists names), not {text!r}, "
-            f"because a search changes structures of genets only; --rivals {text} compares this "
-            "network with the winner"
-        )
-    if "/" in text and not text.endswith(".toml"):
-        raise SettingsError(f"there is no results folder {text!r}")
-    return str(Structure.load(text) if text.endswith(".toml") else zoo[text])
-
-
-def _take_results_folder(values: dict[str, Any]) -> None:
-    """Take structure and weights from a results folder that is given as MasterNet."""
-    master = values.get("master")
-    if not isinstance(master, str) or master in zoo or not os.path.isdir(master):
-        return
-    from genets.networks.source import results_network
-    from genets.networks.weights import STRUCTURE_FILE, WEIGHTS_FILE, check_results
-
-    path = str((Path(master) / WEIGHTS_FILE).absolute())
-    if values.get("pretrained") or values.get("weights") not in (None, "", path):
-        raise SettingsError(
-            f"{master} is a results folder, which has its own weights; leave pretrained and "
-            "weights out"
-        )
-    check_results(Path(master))
-    if not (Path(master) / STRUCTURE_FILE).is_file():
-        raise SettingsError(
-            f"{master} holds {results_network(Path(master))}, and a search changes structures "
-            "only; take the results folder of a network with a structure"
-        )
-    values |= {"master": results_network(Path(master)), "weights": path}
-
-
-def _own_types(master: Structure, space: SpaceSettings) -> list[str]:
-    """The block types of the user's own in a MasterNet and a search space."""
-    types = [stage.type for stage in master.stages]
-    types += [block.type for block in space.design_space().blocks]
-    return [name for name in types if BLOCK_TYPES[name].layers_at is not None]
-
-
-def _load_blocks(files: Any) -> tuple[str, ...]:
-    """Register the block types of the files; the result names each file and its content."""
-    from genets.networks import load_blocks
-
-    paths = [files] if isinstance(files, str | Path) else files
-    if not isinstance(paths, list | tuple) or not all(isinstance(p, str | Path) for p in paths):
-        raise SettingsError(f"own_blocks must be a list of files, not {shown(files)}")
-    return tuple(str(load_blocks(path)) for path in paths)
-
-
-def _as_target(value: Any) -> Any:
-    target = Target.from_json(value) if isinstance(value, Mapping) else value
-    # The number of threads is part of what a latency means, so the study records it.
-    return target.resolved() if isinstance(target, Target) else target
 
 
 class SearchSettings(SettingsModel):
@@ -308,7 +191,7 @@ class SearchSettings(SettingsModel):
         "cross-validated; 1 scores them on the validation images alone. 0 decides when the study "
         "begins: 5 for fewer than 200 validation images, otherwise 1.",
     )
-    target: Annotated[InstanceOf[Target], BeforeValidator(_as_target)] = Field(
+    target: Annotated[InstanceOf[Target], BeforeValidator(read_target)] = Field(
         default_factory=Target,
         validate_default=True,
         description="The target of all latencies; the number of threads of this machine is added.",
@@ -358,19 +241,19 @@ class SearchSettings(SettingsModel):
         """Register own blocks before a notation is read; accept old names and `resolution`."""
         values = dict(values)
         if values.get("own_blocks"):
-            values["own_blocks"] = _load_blocks(values["own_blocks"])
+            values["own_blocks"] = read_block_files(values["own_blocks"])
         if "response" in values:  # the name before version 0.2
             metric = values.pop("response")
             if values.setdefault("metric", metric) != metric:
                 raise SettingsError("give metric or response, its old name, not both")
         if values.get("budgets") and values.get("budget") is None:
-            budgets = _read_budgets(values["budgets"])
+            budgets = read_budgets(values["budgets"])
             if len(budgets) == 1:  # a study of one budget, whichever setting gave the budget
                 values |= {"budget": budgets[0], "budgets": ()}
-        _take_results_folder(values)
+        take_results_folder(values)
         resolution = values.pop("resolution", None)
         if resolution is not None:
-            master = Structure.parse(_structure_text(values.get("master", "master_small")))
+            master = Structure.parse(read_structure(values.get("master", "master_small")))
             values["master"] = str(master.with_resolution(resolution))
         return values
 
@@ -395,7 +278,7 @@ class SearchSettings(SettingsModel):
             return ()
         if budget is not None:
             raise SettingsError("give budget or budgets, not both")
-        return _read_budgets(value)
+        return read_budgets(value)
 
     @field_validator("rivals", mode="before")
     @classmethod
@@ -404,20 +287,8 @@ class SearchSettings(SettingsModel):
 
     @model_validator(mode="after")
     def _choose_defaults(self) -> Self:
-        """Choose the defaults that follow from other settings; see `DEFAULTS_IN_WORDS`.
-
-        Each block of a super-block has a trial, because candidates inherit the weights of trials.
-        """
-        given, chosen = self.model_fields_set, {"screen": self.screen}
-        if "screen" not in given and (self.from_scratch or self.regression == "paper"):
-            chosen["screen"] = 0
-        if chosen["screen"] == 0:
-            chosen |= UNSCREENED_DEFAULTS
-        elif "trials_per_super_block" not in given:
-            blocks = self.space.design_space().around(self.structure).blocks
-            chosen["trials_per_super_block"] = max(map(len, blocks.values()))
-        for name in chosen.keys() - given:
-            object.__setattr__(self, name, chosen[name])  # the model is frozen
+        for name, value in choose_defaults(self).items():
+            object.__setattr__(self, name, value)  # the model is frozen
         return self
 
     @model_validator(mode="after")
@@ -470,7 +341,7 @@ class SearchSettings(SettingsModel):
         """Add the files of the types in use, so that the study can be resumed without options."""
         if not {"master", "space"} <= info.data.keys():
             return files  # master or space is wrong, and that error is reported
-        own = _own_types(Structure.parse(info.data["master"]), info.data["space"])
+        own = own_types(Structure.parse(info.data["master"]), info.data["space"])
         if not own:
             return files
         from genets.networks.own_blocks import find_block_files
@@ -485,7 +356,7 @@ class SearchSettings(SettingsModel):
             raise SettingsError("give pretrained or weights, not both")
         return os.path.abspath(os.path.expanduser(value)) if value else ""
 
-    _as_notation = field_validator("master", mode="before")(_structure_text)
+    _as_notation = field_validator("master", mode="before")(read_structure)
 
     @property
     def all_budgets(self) -> tuple[str, ...]:
@@ -505,7 +376,7 @@ class SearchSettings(SettingsModel):
     @property
     def has_own_types(self) -> bool:
         """Whether the MasterNet or the search space has block types of the user's own."""
-        return bool(_own_types(self.structure, self.space))
+        return bool(own_types(self.structure, self.space))
 
     @property
     def structure(self) -> Structure:

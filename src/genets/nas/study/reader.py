@@ -142,10 +142,14 @@ class StudyReader:
         """Give the structures that a round has screened; see `Screening.ended`."""
         return list(self.screening(number).ended)
 
+    def screenings_elsewhere(self, number: int = 1) -> list[Screening]:
+        """Give the structures that a round screens for each other budget."""
+        others = (each for each in self.each_budget() if each.budget != self.budget)
+        return [each.screening(number) for each in others]
+
     def screened_elsewhere(self, number: int = 1) -> list[TrainedCandidate]:
         """Give the structures that a round has screened for all other budgets."""
-        others = (each for each in self.each_budget() if each.budget != self.budget)
-        return [screened for each in others for screened in each.screened(number)]
+        return [each for other in self.screenings_elsewhere(number) for each in other.ended]
 
     @property
     def num_screened(self) -> int:

@@ -23,11 +23,15 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol, Self
 
-from genets.core.errors import GenetsError
+from genets.core.errors import GenetsError, WorkersError, first_line
+from genets.core.log import get_logger
 from genets.nas.workers.job import Runner
+
+_log = get_logger(__name__)
 
 END_SECONDS = 10.0  # for a process that has been asked to end, before it is killed
 IS_FORKED = sys.platform == "linux"
+LOST_BY_SERVER = 255  # the status that `multiprocessing` gives where the server is lost
 CODE_OF_JOBS = "genets.nas.candidates.training"  # imports the code of the other jobs, too
 
 
@@ -96,21 +100,25 @@ class LocalProcess:
             self._process.kill()
             self._process.join()
             return "it did not end"
+        if status == LOST_BY_SERVER:
+            self._kill_orphan()
+            return "the server of the processes was killed, perhaps because memory ran out"
         if status == -signal.SIGKILL:
             return "it was killed, perhaps because memory ran out"
         return f"it ended with status {status}"
+
+    def _kill_orphan(self) -> None:
+        """Kill the process whose server is lost; `multiprocessing` takes it for dead."""
+        if self._process.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
 
 
 class LocalProcesses:
     """The processes of a job. As a context, it ends them; at once where its block fails."""
 
     def __init__(self, job: _Job) -> None:
-        self._context: ForkServerContext | SpawnContext = (
-            multiprocessing.get_context("forkserver")
-            if IS_FORKED
-            else multiprocessing.get_context("spawn")
-        )
-        _ensure_servers()
+        self._context = _start_context()
         self._pickled_job = pickle.dumps(job)
         self._life, self._lifeline = self._context.Pipe(duplex=False)
         self.alive: list[LocalProcess] = []
@@ -121,8 +129,16 @@ class LocalProcesses:
         arguments = (self._pickled_job, number, dict(os.environ), far_end, self._life)
         process = self._context.Process(target=_work, args=arguments)
         # A forked process holds the signal back as its server does, for which it may wait here.
-        with _hidden_main(), nullcontext() if IS_FORKED else held_back(signal.SIGINT):
-            process.start()
+        waits = isinstance(self._context, ForkServerContext)
+        try:
+            with _hidden_main(), nullcontext() if waits else held_back(signal.SIGINT):
+                process.start()
+        except (EOFError, OSError) as error:
+            raise WorkersError(
+                f"a worker process could not be started ({first_line(error)}); every finished "
+                "trial is kept, so give the same command again, with fewer --workers if memory "
+                "ran out"
+            ) from error
         far_end.close()  # so that the pipe ends with the process
         self.alive.append(LocalProcess(number, process, pipe))
 
@@ -147,7 +163,7 @@ class LocalProcesses:
 
 @contextmanager
 def _hidden_main() -> Iterator[None]:
-    """Keep spawned processes from running the user's script again; they do not need it."""
+    """Keep started processes from running the user's script again; they do not need it."""
     main = sys.modules["__main__"]
     names = [name for name in ("__file__", "__spec__") if name in vars(main)]
     hidden: dict[str, Any] = {name: vars(main).pop(name) for name in names}
@@ -168,13 +184,38 @@ def held_back(number: signal.Signals) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _ensure_servers() -> None:
-    """Start the processes that `multiprocessing` needs, unless they run."""
+def _start_context() -> ForkServerContext | SpawnContext:
+    """Choose how processes are started, and start the server that forks them."""
     resource_tracker.ensure_running()  # its start would end `held_back`
     if IS_FORKED:
-        multiprocessing.set_forkserver_preload([CODE_OF_JOBS])
-        with _hidden_main(), held_back(signal.SIGINT):
-            forkserver.ensure_running()
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([CODE_OF_JOBS])
+        try:
+            with _hidden_main(), held_back(signal.SIGINT), _same_imports():
+                forkserver.ensure_running()
+            return context
+        except OSError as error:  # its socket needs a short path for temporary files
+            _log.warning("worker processes start slowly, because they have no server: %s", error)
+    return multiprocessing.get_context("spawn")
+
+
+@contextmanager
+def _same_imports() -> Iterator[None]:
+    """Let a process that starts in the block import the same files as this process.
+
+    It would find the files of the current folder first.
+    """
+    path = os.pathsep.join(entry for entry in sys.path if os.path.isabs(entry))
+    before = {name: os.environ.get(name) for name in ("PYTHONPATH", "PYTHONSAFEPATH")}
+    os.environ |= {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _work(

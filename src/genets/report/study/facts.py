@@ -8,9 +8,10 @@ from typing import Any
 
 from genets.core.errors import counted
 from genets.latency import LatencyTable, Target
-from genets.nas.selection.budget_search import MAX_ATTEMPTS, max_networks
+from genets.nas.selection.budget_search import MAX_ATTEMPTS
 from genets.nas.selection.measured import TargetLatency
 from genets.nas.selection.network_latency import NetworkLatency
+from genets.nas.selection.proposals import max_networks
 from genets.nas.settings.space import SpaceSettings
 from genets.nas.snapshot import Snapshot
 from genets.nas.study import layout

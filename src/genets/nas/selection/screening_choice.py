@@ -1,0 +1,63 @@
+"""The choice of the structures that are screened, before any of them is measured."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection
+
+import numpy as np
+
+from genets.nas.accuracy.bayes import BayesEffects
+from genets.nas.selection.improvement import choose_candidates
+from genets.nas.selection.proposals import NUM_PREDICTED, Proposals
+from genets.structure import Structure
+
+SCREENED_LIMIT = 1.1  # of the aim: the table may err, so a slower structure may meet the budget
+NUM_RANDOM = 200  # random structures that may be screened
+MAX_DRAWN = 2000  # to find them
+
+
+def choose_to_screen(
+    proposals: Proposals, count: int, left_out: Collection[Structure]
+) -> list[Structure]:
+    """Choose up to `count` structures that are predicted to meet the budget.
+
+    They are chosen as candidates are, but none of them is measured. In the first round, the
+    scaled MasterNet is the first one. Where too few are predicted to meet the budget, others
+    are predicted to exceed it by a little, because the table may err.
+
+    Args:
+        proposals: Of the budget and the resolution. Its model must be Bayesian.
+        count: How many.
+        left_out: Structures that are not chosen.
+    """
+    effects, seed = proposals.model.effects, proposals.context.settings.seed
+    assert isinstance(effects, BayesEffects)
+    left_out = {*left_out, *proposals.screened}
+    scaled = proposals.scaled() if proposals.may_be_scaled else []
+    chosen = [structure for structure in scaled if structure not in left_out]
+    for limit_ms in (proposals.aim_ms, SCREENED_LIMIT * proposals.aim_ms):
+        if len(chosen) < count:
+            left_out.update(chosen)
+            pool = _pool(proposals, effects, limit_ms, left_out)
+            ended = [*proposals.trained, *proposals.screened_within(limit_ms), *chosen]
+            chosen += choose_candidates(effects, pool, count - len(chosen), ended, seed=seed)
+    return chosen
+
+
+def _pool(
+    proposals: Proposals, effects: BayesEffects, limit_ms: float, left_out: Collection[Structure]
+) -> list[Structure]:
+    """The best predicted structures up to a predicted latency, and some random ones."""
+    front = proposals.frontier(limit_ms=limit_ms)
+    pool = proposals.last_points(front, NUM_PREDICTED + len(left_out), limit_ms)
+    if proposals.context.settings.selection == "exact":
+        pool += proposals.best_of_draws(front, effects, limit_ms)
+    context = proposals.context
+    rng = np.random.default_rng([context.settings.seed, len(left_out)])
+    drawn = (context.space.sample(rng) for _ in range(MAX_DRAWN))
+    structures = (structure.with_resolution(proposals.resolution) for structure in drawn)
+    predict_ms = proposals.learned.table.predict_ms_per_image
+    within = (s for s in structures if predict_ms(s) <= limit_ms and not proposals.has_failed(s))
+    pool += itertools.islice(within, NUM_RANDOM)
+    return [structure for structure in pool if structure not in left_out]
