@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import pytest
-from workers_lab import INPUT, StubJob, StubResult
+from workers_lab import GO, INPUT, StubJob, StubResult
 
 from genets.core.errors import StudyError
-from genets.nas.workers import local
+from genets.nas.workers import local, local_process
 from genets.nas.workers.monitor import Monitor
 from genets.nas.workers.schedule import TimeLimit
 
@@ -38,7 +41,7 @@ class Runner:
 # A shell lets its background processes ignore Ctrl-C, and the tests may run in the background.
 DRIVER = """
 import signal, sys, stubs
-from genets.nas.workers import local
+from genets.nas.workers import local, local_process
 signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     print(*local.run_inline(stubs.Job(float(sys.argv[1])), [("a",), ("b",)], 2), sep="; ")
@@ -53,6 +56,11 @@ def driver(tmp_path: Path, quick_torch: None) -> list[str]:
     (tmp_path / "stubs.py").write_text(STUBS)
     (tmp_path / "driver.py").write_text(DRIVER)
     return [sys.executable, str(tmp_path / "driver.py")]
+
+
+def test_the_server_imports_the_code_of_the_jobs() -> None:
+    """A module that is missing would only make each start slow."""
+    assert importlib.util.find_spec(local_process.CODE_OF_JOBS) is not None
 
 
 def test_a_script_without_main_guard_runs(driver: list[str]) -> None:
@@ -102,6 +110,38 @@ def test_workers_end_with_the_driver(driver: list[str], stop_signal: signal.Sign
     assert not any(map(is_alive, workers))
 
 
+def test_workers_import_the_files_that_the_driver_imports(
+    driver: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Files of the current folder have names of packages, and the driver is elsewhere."""
+    folder = tmp_path_factory.mktemp("current")
+    (folder / "torch.py").write_text("raise SystemExit('the wrong file')")
+    done = subprocess.run([*driver, "0"], capture_output=True, text=True, timeout=60, cwd=folder)
+    assert done.stderr == ""
+    assert "a is done" in done.stdout
+
+
+def test_a_server_that_cannot_start_is_one_sentence(driver: list[str]) -> None:
+    script = Path(driver[1])
+    script.with_name("faulty_code.py").write_text("raise ZeroDivisionError")
+    cause = "from genets.nas.workers import local_process as p; p.CODE_OF_JOBS = 'faulty_code'\n"
+    script.write_text(cause + DRIVER)
+    done = subprocess.run([*driver, "0"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "WorkersError: a worker process could not be started" in done.stderr.splitlines()[-1]
+
+
+def test_workers_start_also_where_their_server_cannot(
+    driver: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The socket of the server has a short path."""
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    done = subprocess.run([*driver, "0"], capture_output=True, text=True, timeout=60)
+    assert "a is done" in done.stdout, done.stderr
+
+
 def run_of(tmp_path: Path, groups: Sequence[tuple[str, ...]], **options: Any) -> list[StubResult]:
     for name in ("study", "marks"):
         (tmp_path / name).mkdir()
@@ -122,6 +162,26 @@ def test_an_item_that_kills_its_workers_fails_alone(tmp_path: Path) -> None:
     assert by_text == done | {"die": f"its worker died 2 times {KILLED}"}
     assert len(faults) == 1 + 3  # the group twice, and the item alone
     assert f"a worker process died {KILLED} while it ran 2 trainings" in faults
+
+
+def test_workers_whose_server_is_killed_are_replaced(tmp_path: Path) -> None:
+    """The old ones end, so that no group runs twice at a time."""
+
+    def kill_server() -> None:
+        while not all((tmp_path / "marks" / name).exists() for name in ("wait1", "wait2")):
+            time.sleep(0.05)
+        server: Any = vars(forkserver)["_forkserver"]
+        os.kill(server._forkserver_pid, signal.SIGKILL)
+        (tmp_path / "marks" / GO).touch()
+
+    faults: list[str] = []
+    killing = threading.Thread(target=kill_server, daemon=True)
+    killing.start()
+    results = run_of(tmp_path, [("wait1",), ("wait2",)], monitor=Monitor(on_fault=faults.append))
+    killing.join()
+    assert sorted(each.text for each in results) == ["ran wait1", "ran wait2"]
+    assert len(faults) <= 2  # none, where the groups ended first
+    assert all("the server of the processes was killed" in fault for fault in faults)
 
 
 def test_workers_that_die_at_once_stop_the_search(tmp_path: Path) -> None:
@@ -155,7 +215,7 @@ def test_a_fault_of_ours_names_its_place(driver: list[str]) -> None:
 INTERRUPTED = """
 import os, signal, sys, time
 from pathlib import Path
-from genets.nas.workers import local
+from genets.nas.workers import local, local_process
 from genets.nas.workers.monitor import Monitor
 import stubs
 signal.signal(signal.SIGINT, signal.default_int_handler)

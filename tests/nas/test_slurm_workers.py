@@ -23,7 +23,7 @@ from genets.nas.workers.schedule import MAX_LOST_MACHINES
 from genets.nas.workers.slurm import exchange as exchange_module
 from genets.nas.workers.slurm import workers as slurm_workers
 from genets.nas.workers.slurm.arrays import TaskState
-from genets.nas.workers.slurm.exchange import TaskStatus
+from genets.nas.workers.slurm.exchange import Exchange, TaskStatus
 from genets.nas.workers.slurm.task import SlurmTask
 from genets.nas.workers.slurm.workers import SlurmWorkers, _Run
 
@@ -466,7 +466,9 @@ def test_a_driver_finds_the_tasks_that_still_wait(
     slurm: FakeSlurm, job: MortalJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slurm.queue = "Priority"
-    stop_at_sleep(monkeypatch, begin(slurm, job, [("a", "b"), ("c", "d")]))
+    with monkeypatch.context() as patch:
+        patch.setattr(Exchange, "note_cancelled", lambda _: None)  # as where it was killed
+        stop_at_sleep(patch, begin(slurm, job, [("a", "b"), ("c", "d")]))
     monkeypatch.setattr(slurm_workers.time, "sleep", lambda _: setattr(slurm, "queue", ""))
     # Other groups, because `a` has been recorded since.
     assert run(slurm, job, [("b", "c"), ("d", "e")]) == done("b", "c", "d", "e")
@@ -487,6 +489,27 @@ def test_the_next_run_of_an_equal_job_leaves_out_the_tasks_of_the_last(
     monkeypatch.setattr(slurm_workers.time, "sleep", end_earlier)
     assert run(slurm, job, [("c",), ("d",)]) == done("c", "d")
     assert len(slurm.all) == 2 + 2, "the second run has as many workers as the first"
+
+
+def test_a_driver_leaves_out_the_tasks_that_a_stop_has_cancelled(
+    slurm: FakeSlurm, job: MortalJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM still ends them when the same command is given again."""
+
+    def stop(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(slurm_workers.time, "sleep", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(slurm, job, [("a",), ("b",)])
+    earlier = set(slurm.all)
+    slurm.all = dict.fromkeys(earlier, TaskState("COMPLETING"))
+
+    def end_earlier(seconds: float) -> None:
+        slurm.all |= dict.fromkeys(earlier, TaskState("CANCELLED"))
+
+    monkeypatch.setattr(slurm_workers.time, "sleep", end_earlier)
+    assert run(slurm, job, [("a",), ("b",)]) == done("a", "b")
 
 
 def test_a_driver_runs_again_what_tasks_lost_meanwhile(

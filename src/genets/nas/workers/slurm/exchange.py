@@ -92,6 +92,7 @@ class Exchange:
         self.folder = folder
         self._claims, self._results = folder / "claims", folder / "results"
         self._tasks, self._plan = folder / "tasks", folder / "plan.json"
+        self._cancelled = folder / "cancelled"  # exists where the driver has cancelled its tasks
 
     @property
     def arrays(self) -> Path:
@@ -115,6 +116,21 @@ class Exchange:
         texts = {name: list(map(item_text, items)) for name, items in groups.items()}
         with self._explained():
             write_json(self._plan, to_plain(Plan(texts)))
+
+    @property
+    def expects_tasks(self) -> bool:
+        """Whether a driver has left tasks behind: it has planned groups, and cancelled no task."""
+        return self._plan.exists() and not self._cancelled.exists()
+
+    def note_cancelled(self) -> None:
+        """Note that the driver has cancelled its tasks, which SLURM ends some seconds later."""
+        with self._explained():
+            self._cancelled.touch()
+
+    def forget_cancelled(self) -> None:
+        """Expect tasks again, because the driver submits some."""
+        with self._explained():
+            self._cancelled.unlink(missing_ok=True)
 
     def plan(self) -> dict[str, list[str]]:
         """Give the texts of the items of each group; none where the plan is missing or damaged."""

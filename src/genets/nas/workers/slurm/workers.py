@@ -164,10 +164,11 @@ class _Run(Generic[Item, Result]):
         exchange = self._exchange
         states = self._arrays.states()
         plan, finished = exchange.plan(), set(exchange.finished())
-        if not plan:
+        if not exchange.expects_tasks:
             # A driver stores its plan before it submits tasks, and removes it when its job is done.
-            # So these tasks belong to a run that is done, and SLURM is still ending some of them.
+            # So these tasks belong to a run that is done or was stopped, and SLURM is ending them.
             self._foreign = set(states)
+            exchange.forget_cancelled()
         self._live = {task for task, state in self._own(states).items() if state.is_live}
         if not self._live:
             exchange.forget_tasks()
@@ -437,5 +438,6 @@ class _Run(Generic[Item, Result]):
         """Cancel the tasks; what is finished stays in the folder for the next driver."""
         try:
             self._arrays.cancel()
+            self._exchange.note_cancelled()
         except WorkersError as error:
             _log.warning("the tasks on %s are not cancelled: %s", self._cluster, error)
