@@ -201,8 +201,11 @@ class ResumableFolder:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             cure = "free some space" if full else "check the path and its permissions"
             kept = f"{self.kind.kept}, so " if self.is_begun else ""
+            reason = error.strerror or first_line(error)
+            if error.filename and not Path(error.filename).is_relative_to(self.path):
+                reason += f": {error.filename}"  # such as the folder for temporary files
             raise self.kind.raises(
-                f"cannot use {self.kind.noun} {self.path}: {error.strerror or first_line(error)}; "
+                f"cannot use {self.kind.noun} {self.path}: {reason}; "
                 f"{kept}{cure} and give the same command again"
             ) from error
 

@@ -101,7 +101,7 @@ def select_top(
         here = context.in_round(current_round(context, selected=True))
         number = here.round.number
         screened = (*study.screened(number), *study.screened_elsewhere(number))
-        scored = [*study.trained_before(number + 1), *screened]
+        scored = [*study.trained_before(number + 1), *(s for s in screened if s.status == "done")]
         model, pixels = fit_model(here, score, scored), _check_resolution(context, resolution)
         at_pixels = pixels or context.master.resolution
         structures = [s for each in scored if (s := each.structure).resolution == at_pixels]

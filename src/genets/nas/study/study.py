@@ -31,7 +31,7 @@ INFEASIBLE = "infeasible_budget"  # in the failure file: whether no structure me
 class Study(StudyReader):
     """An open study, locked against other processes until it is closed; see `layout`.
 
-    Worker processes must be spawned, not forked: a forked one would hold the lock too.
+    This process must not be forked for workers: they would hold the lock, too.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -185,10 +185,13 @@ class Study(StudyReader):
     def _take_budgets(self, stored: SearchSettings, asked: SearchSettings) -> None:
         """Take several budgets in place of the stored ones, or one in place of several.
 
-        A budget that has screened structures or candidates must stay, unless it is refused. Raises
-        StudyError.
+        A budget that has candidates must stay. Raises StudyError.
         """
-        begun = [budget for budget in stored.all_budgets if self._has_begun(budget, stored)]
+        begun = [
+            budget
+            for budget in stored.all_budgets
+            if self.at_budget(budget if stored.budgets else "").has_candidates()
+        ]
         if missing := [budget for budget in begun if budget not in asked.all_budgets]:
             every = ",".join(dict.fromkeys((*begun, *asked.all_budgets)))
             raise StudyError(
@@ -196,17 +199,10 @@ class Study(StudyReader):
                 f"of the study as well: --budgets {shlex.quote(every)}"
             )
         if asked.budgets and not stored.budgets:
-            # Also a budget that does not stay, because its scores are used if it is given again.
+            # Also one that is left out: its screened structures count if it is given again.
             self._move_budget(stored.all_budgets[0], asked)
         elif asked.budgets or not begun:
             self.files.write_settings(asked.to_toml())
-
-    def _has_begun(self, budget: str, stored: SearchSettings) -> bool:
-        study = self.at_budget(budget if stored.budgets else "")
-        if study.has_candidates():
-            return True
-        is_refused = study.refusal() is not None if stored.budgets else self._found_no_structure()
-        return not is_refused and bool(study.screened())
 
     def _move_budget(self, budget: str, asked: SearchSettings) -> None:
         """Move the files of the only budget, so that it becomes one of several.
