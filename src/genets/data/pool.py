@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -237,6 +238,8 @@ class PoolSplit:
             sampler=picks,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
+            # The default of Python 3.14 starts them anew, and imports everything once more.
+            multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
             pin_memory=self.device.type == "cuda",
             generator=make_generator(
                 "pool", self.purpose
