@@ -8,13 +8,15 @@ figures.
 
 The structures are chosen in batches, and the model is fitted again after each batch. A batch ends
 before the next one is chosen, so the result does not depend on the order in which trainings end.
-No structure is measured here: the latency table decides.
+The latency table decides which structures may meet the budget. Before the first batch, some
+structures near the budget are measured, which corrects the table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.candidates.runner import CandidateJob
@@ -25,7 +27,7 @@ from genets.nas.candidates.training import (
 )
 from genets.nas.context import SearchContext
 from genets.nas.selection.proposals import Proposals
-from genets.nas.selection.screening_choice import choose_to_screen
+from genets.nas.selection.screening_choice import choose_to_screen, measure_near_the_aim
 from genets.nas.settings.final_training import screening_recipe
 from genets.nas.study import layout
 from genets.nas.study.records import Screening, TrainedCandidate
@@ -61,20 +63,20 @@ def screen(
     stored_scores = [each for screening in (*others, stored) for each in _done(screening.ended)]
     ended = {each.structure: each for each in stored_scores}
     elsewhere = [ended[s] for other in others for s in other.chosen if s in ended]
-    chosen, make_job = list(stored.chosen), cache(lambda: make_screening_job(context))
+    plan = _Plan(context, list(stored.chosen), ended, stored.measured)
     if count:
         with context.phase("screening"):
-            _train_missing(context, make_job, chosen, ended)
-            while (left := count - len(chosen)) > 0:
-                known = [*elsewhere, *_done([ended[structure] for structure in chosen])]
+            plan.train_missing()
+            while (left := count - len(plan.chosen)) > 0:
+                known = [*elsewhere, *_done([ended[structure] for structure in plan.chosen])]
                 size = min(BATCH, left)
-                batch = _choose(context, fit(known), known, trained, size, chosen)
-                chosen += batch
-                _train_missing(context, make_job, chosen, ended)
+                batch = _choose(plan, fit(known), known, trained, size)
+                plan.chosen += batch
+                plan.train_missing()
                 if len(batch) < size:
                     break
-            if chosen:
-                context.report("screening")(len(chosen), len(chosen))
+            if plan.chosen:
+                context.report("screening")(len(plan.chosen), len(plan.chosen))
     # The order is that of the notations, and not the one in which the trainings have ended.
     return sorted(_done([*ended.values()]), key=lambda each: str(each.structure))
 
@@ -83,59 +85,73 @@ def _done(screened: Sequence[TrainedCandidate]) -> list[TrainedCandidate]:
     return [each for each in screened if each.status == "done"]
 
 
+@dataclass(eq=False)
+class _Plan:
+    """The structures that a round screens for a budget, as far as they are chosen.
+
+    Attributes:
+        context: In the round of the structures.
+        chosen: The structures that are chosen so far.
+        ended: The scores of structures whose training has ended, also those of other budgets.
+        measured: The structures whose latencies correct the table; empty before the first choice.
+    """
+
+    context: SearchContext
+    chosen: list[Structure]
+    ended: dict[Structure, TrainedCandidate]
+    measured: tuple[Structure, ...]
+
+    @cached_property
+    def _job(self) -> CandidateJob:
+        return make_screening_job(self.context)
+
+    def train_missing(self) -> None:
+        """Train the chosen structures whose training has not ended; the choice is stored before."""
+        context, count = self.context, self.context.settings.screen
+        missing = [structure for structure in self.chosen if structure not in self.ended]
+        report, done = context.report("screening"), len(self.chosen) - len(missing)
+        report(done, count)
+        self._save()
+        if not missing:
+            return
+        decide_final_fields(context, missing, lambda words: report(done, count, words))
+        for screened in train_structures(context, self._job, missing):
+            self.ended[screened.structure] = screened
+            self._save()
+            done = sum(structure in self.ended for structure in self.chosen)
+            report(done, count, str(screened.structure))
+
+    def _save(self) -> None:
+        """Store the chosen structures and their scores; scores that were stored before stay."""
+        study, number = self.context.study, self.context.round.number
+        before = (each.structure for each in study.screening(number).ended)
+        in_order = dict.fromkeys([*self.chosen, *before])
+        ended = tuple(self.ended[structure] for structure in in_order if structure in self.ended)
+        record = Screening(tuple(self.chosen), ended, self.measured)
+        name = layout.in_round(number, layout.SCREENED)
+        study.save_json(name, record.to_json(study.screening_conditions))
+
+
 def _choose(
-    context: SearchContext,
+    plan: _Plan,
     model: AccuracyModel,
     screened: Sequence[TrainedCandidate],
     trained: Sequence[Structure],
     count: int,
-    chosen: Sequence[Structure],
 ) -> list[Structure]:
     """Choose up to `count` structures to screen that were neither screened nor trained before."""
-    study, round_ = context.study, context.round
+    context, round_ = plan.context, plan.context.round
     resolution = round_.master.resolution
+    measured = plan.measured or tuple(context.latency.measured)
     of_resolution = [structure for structure in trained if structure.resolution == resolution]
     structures = [each.structure for each in screened]
-    proposals = Proposals(context, model, resolution, of_resolution, structures)
-    before = (each.structure for each in study.trained_before(round_.number))
-    return choose_to_screen(proposals, count, {*chosen, context.master, round_.master, *before})
-
-
-def _train_missing(
-    context: SearchContext,
-    make_job: Callable[[], CandidateJob],
-    chosen: Sequence[Structure],
-    ended: dict[Structure, TrainedCandidate],
-) -> None:
-    """Train the chosen structures whose training has not ended, and store the choice before."""
-    missing, count = [s for s in chosen if s not in ended], context.settings.screen
-    report = context.report("screening")
-    report(len(chosen) - len(missing), count)
-    _save(context, chosen, ended)
-    if not missing:
-        return
-    decide_final_fields(
-        context, missing, lambda words: report(len(chosen) - len(missing), count, words)
-    )
-    for screened in train_structures(context, make_job(), missing):
-        ended[screened.structure] = screened
-        _save(context, chosen, ended)
-        done = sum(structure in ended for structure in chosen)
-        report(done, count, str(screened.structure))
-
-
-def _save(
-    context: SearchContext,
-    chosen: Sequence[Structure],
-    ended: Mapping[Structure, TrainedCandidate],
-) -> None:
-    """Store the chosen structures and their scores; those that were stored before stay."""
-    study, number = context.study, context.round.number
-    before = (each.structure for each in study.screening(number).ended)
-    in_order = (ended[s] for s in dict.fromkeys([*chosen, *before]) if s in ended)
-    screening = Screening(tuple(chosen), tuple(in_order))
-    record = screening.to_json(study.screening_conditions)
-    study.save_json(layout.in_round(number, layout.SCREENED), record)
+    proposals = Proposals(context, model, resolution, of_resolution, structures, measured)
+    if not plan.measured:
+        measure_near_the_aim(proposals)
+        plan.measured = tuple(context.latency.measured)
+    before = (each.structure for each in context.study.trained_before(round_.number))
+    left_out = {*plan.chosen, context.master, round_.master, *before}
+    return choose_to_screen(proposals, count, left_out)
 
 
 def make_screening_job(context: SearchContext) -> CandidateJob:

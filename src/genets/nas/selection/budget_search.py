@@ -39,6 +39,7 @@ class BudgetSearch:
         resolution: The resolution of the structures; by default the MasterNet's.
         trained: Trained candidates that meet the budget.
         screened: Structures that were screened; see `candidates.screening`.
+        measured: Structures that were measured before, whose latencies correct the table.
     """
 
     def __init__(
@@ -48,11 +49,12 @@ class BudgetSearch:
         resolution: int | None = None,
         trained: Sequence[Structure] = (),
         screened: Sequence[Structure] = (),
+        measured: Sequence[Structure] = (),
     ) -> None:
         self._context, self._budget, self._model = context, context.budget, model
         self._asked_resolution = resolution
         self._proposals = Proposals(
-            context, model, resolution or context.master.resolution, trained, screened
+            context, model, resolution or context.master.resolution, trained, screened, measured
         )
         self._learned = self._proposals.learned
 
@@ -117,7 +119,7 @@ class BudgetSearch:
 
     def take_trained(self, structure: Structure) -> Candidate:
         """Make a candidate of a trained structure whose stored latency meets the budget."""
-        self._learned.take(structure)
+        self._learned.take([structure])
         return self._make_candidate(structure)
 
     def _find(self, propose: Callable[[], Sequence[Structure]], on_attempt: OnAttempt) -> None:

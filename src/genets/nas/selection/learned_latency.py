@@ -47,9 +47,10 @@ class LearnedLatency:
         """The measured structures that meet the budget."""
         return {structure: m for structure, m in self.measured.items() if m.meets(self._budget)}
 
-    def take(self, structure: Structure) -> None:
-        """Take a structure that another search of the study has measured."""
-        self.measured[structure] = self._latency.measured[structure]
+    def take(self, structures: Sequence[Structure]) -> None:
+        """Take structures that the study has measured before."""
+        self.measured |= {structure: self._latency.measured[structure] for structure in structures}
+        self._learn()
 
     def measure(self, structures: Sequence[Structure], *, to_refuse: bool = False) -> None:
         """Measure structures, correct the table, and move the aim.
@@ -61,7 +62,13 @@ class LearnedLatency:
         self.measured |= found
         fresh = {s: m for s, m in found.items() if before.get(s) is not m}
         self._latest = next(iter(_undisturbed(fresh).values()), self._latest)
+        self._learn()
+
+    def _learn(self) -> None:
+        """Correct the table, and move the aim."""
         steady = _undisturbed(self.measured)
+        if not steady:
+            return
         # As the networks would have measured when the table was built.
         corrections = {
             structure: m.median_ms(self._budget) / m.slowdown(self._first_table)

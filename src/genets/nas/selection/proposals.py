@@ -45,6 +45,7 @@ class Proposals:
         resolution: The resolution of the structures.
         trained: Trained candidates that meet the budget.
         screened: Structures that were screened; see `candidates.screening`.
+        measured: Structures that were measured before; those of the resolution correct the table.
 
     Attributes:
         context, model, resolution, trained, screened: As given.
@@ -58,6 +59,7 @@ class Proposals:
         resolution: int,
         trained: Sequence[Structure] = (),
         screened: Sequence[Structure] = (),
+        measured: Sequence[Structure] = (),
     ) -> None:
         self.context = context
         self.model = model
@@ -65,6 +67,9 @@ class Proposals:
         self.trained = trained
         self.screened = screened
         self.learned = LearnedLatency(context.latency, context.budget, context.master)
+        self.learned.take(
+            [s for s in measured if s.resolution == resolution and s != context.master]
+        )
         self._scaled: set[Structure] = set()  # scaled MasterNets that were proposed
         self._drawn: DrawnFrontiers | None = None
         self._drawn_up_to_ms = 0.0
@@ -122,6 +127,14 @@ class Proposals:
             if used[-1] not in solved:
                 proposed.append(structure)
         return proposed
+
+    def near_the_aim(self) -> list[Structure]:
+        """Propose the best predicted and the scaled MasterNet; the fastest where none is near."""
+        front = self.frontier()
+        if front.best(self.aim_ms) is None:
+            return self.fastest()
+        scaled = self.scaled() if self.may_be_scaled else []
+        return [*self._best_near_the_aim(front, 2), *scaled]
 
     def improving(
         self,

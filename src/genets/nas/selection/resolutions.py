@@ -47,12 +47,13 @@ def select_at_each_resolution(
     report = context.report("selection")
     candidates: list[Candidate] = []
     faults: list[InfeasibleBudgetError] = []
+    measured = context.study.screening(context.round.number).measured
     with context.phase("selection"):
         for number, resolution in enumerate(resolutions):
             of_resolution = [s for s in trained if s.resolution == resolution]
             asked = resolution if several else None
             screened_here = [s for s in screened if s.resolution == resolution]
-            search = BudgetSearch(context, model, asked, of_resolution, screened_here)
+            search = BudgetSearch(context, model, asked, of_resolution, screened_here, measured)
             detail = f"{resolution} pixels, " * several + attempt_text(context, top)
             on_attempt = _as_part(report, number, len(resolutions), detail)
             try:

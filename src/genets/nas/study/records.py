@@ -241,10 +241,12 @@ class Screening:
         chosen: The structures that are chosen so far, in their order.
         ended: The structures whose training has ended. The chosen ones come first; the others were
             chosen with fewer trials or for another budget.
+        measured: The structures that were measured when the first ones were chosen.
     """
 
     chosen: tuple[Structure, ...] = ()
     ended: tuple[TrainedCandidate, ...] = ()
+    measured: tuple[Structure, ...] = ()
 
     @property
     def num_ended(self) -> int:
@@ -253,16 +255,21 @@ class Screening:
 
     @classmethod
     def from_json(cls, record: Any, conditions: Mapping[str, Any]) -> Self:
-        """Read a record; structures that were chosen under other conditions are not chosen."""
+        """Read a record; what was chosen and measured under other conditions is left out."""
         if isinstance(record, list):  # of an older genets
-            record = {"conditions": {}, "chosen": [], "ended": record}
-        is_valid = record["conditions"] == conditions
-        chosen = map(Structure.parse, record["chosen"] if is_valid else ())
-        return cls(tuple(chosen), tuple(map(TrainedCandidate.from_json, record["ended"])))
+            return cls(ended=tuple(map(TrainedCandidate.from_json, record)))
+        ended = tuple(map(TrainedCandidate.from_json, record["ended"]))
+        if record["conditions"] != conditions:
+            return cls(ended=ended)
+        chosen, measured = (
+            tuple(map(Structure.parse, record[name])) for name in ("chosen", "measured")
+        )
+        return cls(chosen, ended, measured)
 
     def to_json(self, conditions: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "conditions": dict(conditions),
+            "measured": [str(structure) for structure in self.measured],
             "chosen": [str(structure) for structure in self.chosen],
             "ended": [each.to_json() for each in self.ended],
         }
