@@ -47,6 +47,7 @@ USUAL_ATTEMPTS = 2  # of a selection, as in searches of the digits demo
 VISIT_S = 0.03  # of a small network, while a latency table is timed
 CHOICE_S = 2.0  # of a batch to screen, by a fit of the accuracy model
 START_S = 5.0  # until the processes of the workers have imported PyTorch
+NUM_NEAR = 8  # networks that are measured before structures are screened, in two attempts
 RESTART_S = 1.0 if IS_FORKED else START_S  # until they have loaded small images again
 MAX_MULTIPLE = 4.0  # of the MasterNet's latency; a larger budget leaves the space its largest
 RIVAL_COPIES = 11  # two exports, and three checkpoints of weights and two moments
@@ -286,7 +287,10 @@ class Estimate:
         yield PlannedPhase(
             name("screening"),
             f"up to {counted(count, 'structure')}{self._in_folds}",
-            len(batches) * (self._restart_s + CHOICE_S) + in_turn * one_s + self._decide_s(taught),
+            self._settings.measure_seconds * NUM_NEAR
+            + len(batches) * (self._restart_s + CHOICE_S)
+            + in_turn * one_s
+            + self._decide_s(taught),
             f"{_basis(times)} for the MasterNet, times {multiple:.2g}, and the teacher",
             count, self._folds, recipe.epochs, _steps(images, recipe),
         )  # fmt: skip
