@@ -568,3 +568,24 @@ def test_before_any_measurement_the_aim_leaves_room_for_the_least_interval(
     assert learned.aim_ms == pytest.approx(budget_ms / bound)
     learned.measure([MASTER.with_stage(0, MASTER.stage(1))])
     assert learned.aim_ms == pytest.approx(budget_ms), "the intervals of this device have no width"
+
+
+@pytest.mark.parametrize("disturbed", [False, True])
+def test_latencies_of_earlier_searches_correct_the_table_unless_they_are_disturbed(
+    disturbed: bool,
+) -> None:
+    """They do not count as measured, so the search may propose their structures."""
+    known, slower = MASTER.with_stage(0, MASTER.stage(1)), 1.5
+    device = Device(half_width=0.0, structure_slowdown=lambda s: slower if s != MASTER else 1.0)
+    device.measure([MASTER, known])
+    if disturbed:
+        latency = device.measured[known]
+        network = replace(latency.network, disturbed=True)
+        device.measured[known] = replace(latency, network=network)
+    asked = Budget(0.9 * true_ms(known), "ms")
+    target: Any = SimpleNamespace(table=Table(), measured=device.measured, measure=device.measure)
+    learned = LearnedLatency(target, asked, MASTER, [known, MASTER.with_stage(1, MASTER.stage(0))])
+    assert not learned.measured
+    assert learned.too_slow == (set() if disturbed else {known})
+    predicted = learned.table.predict_ms_per_image(known)
+    assert predicted == pytest.approx(true_ms(known) * (1.0 if disturbed else slower))

@@ -239,10 +239,17 @@ def test_every_resolution_has_the_same_number_of_candidates(
 
     class Search:
         def __init__(
-            self, context: Any, model: Any, resolution: int, trained: Any, screened: Any
+            self,
+            context: Any,
+            model: Any,
+            resolution: int,
+            trained: Any,
+            screened: Any,
+            measured: Any,
         ) -> None:
             self.resolution = resolution
             assert trained == screened == []
+            assert measured == ()
 
         def find_candidates(self, count: int, on_attempt: OnAttempt) -> list[Any]:
             on_attempt(5, 5)
@@ -262,7 +269,7 @@ def test_every_resolution_has_the_same_number_of_candidates(
     assert resolutions.select_at_each_resolution(context, unused) == [16, 20]
     assert selections == [(12, each), (16, each), (20, each)]
     assert [step[:2] for step in steps] == [(5, 15), (10, 15), (15, 15)]
-    time = f"measuring takes up to {2 * (max(2, 4 - each) + each)} s for each"
+    time = f"measuring takes up to {2 * (each + 3)} s for each"
     assert [step[2] for step in steps] == [f"{pixels} pixels, {time}" for pixels in (12, 16, 20)]
 
 

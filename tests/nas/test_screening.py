@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from rounds_lab import (
     settings,
 )
 
-from genets.core.errors import InfeasibleBudgetError, SettingsError, StudyError
+from genets.core.errors import BusyDeviceError, InfeasibleBudgetError, SettingsError, StudyError
 from genets.data import load_data
 from genets.data.split import Fold
 from genets.latency import Measurement, Target
@@ -182,7 +183,7 @@ def test_a_batch_is_chosen_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     screened = StudyReader(tmp_path).screening()
     assert screened.chosen == tuple(stopped.batches[0])
     assert screened.num_ended == 2
-    monkeypatch.setattr(screening, "_choose", lambda *args: [])
+    monkeypatch.setattr(screening, "choose_to_screen", lambda *args: [])
     search(asked(), tmp_path, rest)
     assert rest.batches == [stopped.batches[0][2:]]
 
@@ -224,6 +225,20 @@ def test_a_study_of_an_older_version_keeps_its_scores(
     file.write_text(json.dumps(json.loads(file.read_text())["ended"]))
     assert search(asked(), tmp_path, rest).selected == whole[1].selected
     assert rest.batches == whole[0].batches[1:]
+
+
+def test_latencies_that_a_user_removed_are_measured_again(
+    tmp_path: Path, whole: tuple[Screens, SearchResult]
+) -> None:
+    """The stored choice stays."""
+    stopped, rest = Screens(asked()), Screens(asked())
+    stopped.stop_after = 6
+    with pytest.raises(KeyboardInterrupt):
+        search(asked(), tmp_path, stopped)
+    shutil.rmtree(tmp_path / "latency")
+    search(asked(), tmp_path, rest)
+    assert rest.batches[0] == stopped.batches[1][2:]
+    assert len(StudyReader(tmp_path).screening().measured) > 1
 
 
 def test_a_search_that_is_stopped_in_the_selection_screens_nothing_again(
@@ -356,7 +371,16 @@ def test_a_budget_that_was_screened_becomes_one_of_several(tmp_path: Path) -> No
     assert not set(lab.screened[:6]) & set(rest.screened)
 
 
-class SlowAfterScreening(Screens):
+class BusyBeforeScreening(Screens):
+    """Other programs use the device until structures have been screened."""
+
+    def measure(self, structures: Any, *args: Any, **words: Any) -> dict[Structure, Measurement]:
+        if not self.screened and {*structures} - {self.asked.structure}:
+            raise BusyDeviceError("the device is busy")
+        return super().measure(structures, *args, **words)
+
+
+class SlowAfterScreening(BusyBeforeScreening):
     """Networks meet a budget by the table, and are measured after screening as slow as this.
 
     limit: The latency of every network but the MasterNet, as a factor of the MasterNet's.
@@ -377,7 +401,6 @@ def test_a_budget_that_is_refused_after_screening_can_be_replaced(tmp_path: Path
     first = SlowAfterScreening(both)
     result = search(both, tmp_path, first)
     assert list(result.refused) == ["0.55x"]
-    assert StudyReader(tmp_path).at_budget("0.55x").screened()
     other = asked(budget=None, budgets=("0.9x", "0.65x"))
     result = search(other, tmp_path, SlowAfterScreening(other))
     assert (list(result.budgets), result.refused) == (["0.9x", "0.65x"], {})
@@ -429,7 +452,7 @@ def test_a_structure_that_is_too_slow_takes_no_place(tmp_path: Path) -> None:
     """Screened structures are only predicted to meet the budget, and all of them measure slower."""
     chosen = asked()
 
-    class Slow(Screens):
+    class Slow(BusyBeforeScreening):
         def _measurement(self, structure: Structure, target: Target) -> Measurement:
             measured = super()._measurement(structure, target)
             slower = 9.0 if structure in self.screened else 1.0

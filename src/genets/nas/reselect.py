@@ -100,8 +100,9 @@ def select_top(
         # The model of the last round that has selected, with everything that was trained since.
         here = context.in_round(current_round(context, selected=True))
         number = here.round.number
-        screened = (*study.screened(number), *study.screened_elsewhere(number))
-        scored = [*study.trained_before(number + 1), *(s for s in screened if s.status == "done")]
+        ended = (*study.screened_elsewhere(number), *study.screened(number))
+        screened = {each.structure: each for each in ended if each.status == "done"}.values()
+        scored = [*study.trained_before(number + 1), *screened]
         model, pixels = fit_model(here, score, scored), _check_resolution(context, resolution)
         at_pixels = pixels or context.master.resolution
         structures = [s for each in scored if (s := each.structure).resolution == at_pixels]

@@ -95,7 +95,8 @@ def _select_candidates(context: SearchContext, master: Score) -> list[Candidate]
         model = fit(screened)
         structures = [each.structure for each in screened]
         try:
-            candidates = select_at_each_resolution(context, model, within, structures)
+            measured = study.screening(number).measured
+            candidates = select_at_each_resolution(context, model, within, structures, measured)
         except InfeasibleBudgetError:
             if start is None and not within:
                 raise

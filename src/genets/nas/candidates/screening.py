@@ -14,7 +14,7 @@ structures near the budget are measured, which corrects the table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -62,21 +62,20 @@ def screen(
     stored, others = study.screening(number), study.screenings_elsewhere(number)
     stored_scores = [each for screening in (*others, stored) for each in _done(screening.ended)]
     ended = {each.structure: each for each in stored_scores}
-    elsewhere = [ended[s] for other in others for s in other.chosen if s in ended]
-    plan = _Plan(context, list(stored.chosen), ended, stored.measured)
+    elsewhere = {s: ended[s] for other in others for s in other.chosen if s in ended}
+    screening = _RoundScreening(context, trained, list(stored.chosen), ended, stored.measured)
     if count:
         with context.phase("screening"):
-            plan.train_missing()
-            while (left := count - len(plan.chosen)) > 0:
-                known = [*elsewhere, *_done([ended[structure] for structure in plan.chosen])]
+            screening.train_missing()
+            while (left := count - len(screening.chosen)) > 0:
+                known = _done([*(elsewhere | screening.scores).values()])
                 size = min(BATCH, left)
-                batch = _choose(plan, fit(known), known, trained, size)
-                plan.chosen += batch
-                plan.train_missing()
+                batch = screening.choose(fit(known), known, size)
+                screening.train_missing()
                 if len(batch) < size:
                     break
-            if plan.chosen:
-                context.report("screening")(len(plan.chosen), len(plan.chosen))
+            if chosen := len(screening.chosen):
+                context.report("screening")(chosen, chosen)
     # The order is that of the notations, and not the one in which the trainings have ended.
     return sorted(_done([*ended.values()]), key=lambda each: str(each.structure))
 
@@ -86,23 +85,63 @@ def _done(screened: Sequence[TrainedCandidate]) -> list[TrainedCandidate]:
 
 
 @dataclass(eq=False)
-class _Plan:
-    """The structures that a round screens for a budget, as far as they are chosen.
+class _RoundScreening:
+    """The screening of a round for a budget; it is stored at each step.
 
     Attributes:
         context: In the round of the structures.
+        trained: Trained candidates that meet the budget.
         chosen: The structures that are chosen so far.
         ended: The scores of structures whose training has ended, also those of other budgets.
         measured: The structures whose latencies correct the table; empty before the first choice.
     """
 
     context: SearchContext
+    trained: Sequence[Structure]
     chosen: list[Structure]
     ended: dict[Structure, TrainedCandidate]
     measured: tuple[Structure, ...]
 
+    @property
+    def scores(self) -> dict[Structure, TrainedCandidate]:
+        """The chosen structures whose training has ended."""
+        return {each: self.ended[each] for each in self.chosen if each in self.ended}
+
+    def choose(
+        self, model: AccuracyModel, screened: Sequence[TrainedCandidate], count: int
+    ) -> list[Structure]:
+        """Choose up to `count` structures that were neither screened nor trained before.
+
+        Before the first choice, structures near the budget are measured.
+        """
+        context, round_ = self.context, self.context.round
+        structures = [each.structure for each in screened]
+        if not self._is_corrected:
+            measure_near_the_aim(self._proposals(model, structures, context.latency.measured))
+            self.measured = tuple(context.latency.measured)
+        before = (each.structure for each in context.study.trained_before(round_.number))
+        left_out = {*self.chosen, context.master, round_.master, *before}
+        proposals = self._proposals(model, structures, self.measured)
+        batch = choose_to_screen(proposals, count, left_out)
+        self.chosen += batch
+        return batch
+
+    @property
+    def _is_corrected(self) -> bool:
+        """Whether latencies that correct the table are stored; a user may have removed them."""
+        stored = self.context.latency.measured
+        return any(each in stored for each in self.measured if each != self.context.master)
+
+    def _proposals(
+        self, model: AccuracyModel, screened: Sequence[Structure], measured: Iterable[Structure]
+    ) -> Proposals:
+        resolution = self.context.round.master.resolution
+        trained = [each for each in self.trained if each.resolution == resolution]
+        return Proposals(self.context, model, resolution, trained, screened, tuple(measured))
+
     @cached_property
     def _job(self) -> CandidateJob:
+        """The job of all batches; it is made after short trainings have decided the recipe."""
         return make_screening_job(self.context)
 
     def train_missing(self) -> None:
@@ -130,28 +169,6 @@ class _Plan:
         record = Screening(tuple(self.chosen), ended, self.measured)
         name = layout.in_round(number, layout.SCREENED)
         study.save_json(name, record.to_json(study.screening_conditions))
-
-
-def _choose(
-    plan: _Plan,
-    model: AccuracyModel,
-    screened: Sequence[TrainedCandidate],
-    trained: Sequence[Structure],
-    count: int,
-) -> list[Structure]:
-    """Choose up to `count` structures to screen that were neither screened nor trained before."""
-    context, round_ = plan.context, plan.context.round
-    resolution = round_.master.resolution
-    measured = plan.measured or tuple(context.latency.measured)
-    of_resolution = [structure for structure in trained if structure.resolution == resolution]
-    structures = [each.structure for each in screened]
-    proposals = Proposals(context, model, resolution, of_resolution, structures, measured)
-    if not plan.measured:
-        measure_near_the_aim(proposals)
-        plan.measured = tuple(context.latency.measured)
-    before = (each.structure for each in context.study.trained_before(round_.number))
-    left_out = {*plan.chosen, context.master, round_.master, *before}
-    return choose_to_screen(proposals, count, left_out)
 
 
 def make_screening_job(context: SearchContext) -> CandidateJob:

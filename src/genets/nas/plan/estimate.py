@@ -287,7 +287,7 @@ class Estimate:
         yield PlannedPhase(
             name("screening"),
             f"up to {counted(count, 'structure')}{self._in_folds}",
-            self._settings.measure_seconds * NUM_NEAR
+            NUM_NEAR * max(self._settings.measure_seconds, self._times.measure_s)
             + len(batches) * (self._restart_s + CHOICE_S)
             + in_turn * one_s
             + self._decide_s(taught),

@@ -12,7 +12,7 @@ Read the files in this order:
 8. `fastest`: whether any structure meets the budget.
 9. `learned_latency`: the table and the aim, corrected by what a search has measured.
 10. `proposals`: structures that are worth measuring, by prediction.
-11. `screening_choice`: structures that are worth a short training, before any is measured.
+11. `screening_choice`: structures that are worth a short training.
 12. `budget_search`: measures what is proposed until structures meet the budget.
 13. `resolutions`: candidates of several resolutions.
 """

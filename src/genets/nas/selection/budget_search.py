@@ -119,7 +119,7 @@ class BudgetSearch:
 
     def take_trained(self, structure: Structure) -> Candidate:
         """Make a candidate of a trained structure whose stored latency meets the budget."""
-        self._learned.take([structure])
+        self._learned.take(structure)
         return self._make_candidate(structure)
 
     def _find(self, propose: Callable[[], Sequence[Structure]], on_attempt: OnAttempt) -> None:

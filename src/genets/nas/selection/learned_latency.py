@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -27,6 +27,8 @@ class LearnedLatency:
         latency: The table, and the networks that any search of the study has measured.
         budget: The budget.
         master: The MasterNet, which is measured.
+        known: Structures that the study has measured before. They correct the table where their
+            latencies decide on the budget, but the search has not measured them.
 
     Attributes:
         measured: The structures that the search has measured.
@@ -34,23 +36,40 @@ class LearnedLatency:
         aim_ms: The latency at which the search aims, in ms per image as the table predicts it.
     """
 
-    def __init__(self, latency: TargetLatency, budget: Budget, master: Structure) -> None:
+    def __init__(
+        self,
+        latency: TargetLatency,
+        budget: Budget,
+        master: Structure,
+        known: Iterable[Structure] = (),
+    ) -> None:
         self._latency, self._budget = latency, budget
         self.measured: dict[Structure, NetworkLatency] = {}
         self.table = self._first_table = latency.table
         self._lowered = 1.0  # the factor of the aim after attempts that proposed nothing new
         self._latest = latency.measure([master])[master]
+        stored = {each: latency.measured[each] for each in known if each in latency.measured}
+        self._known = {
+            each: m for each, m in stored.items() if not m.disturbed and m.decides(budget)
+        }
+        self._latest = next(reversed(self._known.values()), self._latest)
         self.aim_ms = self._budget_ms() / least_bound(budget, self._latest.network.target)
+        self._learn()
 
     @property
     def fitting(self) -> dict[Structure, NetworkLatency]:
         """The measured structures that meet the budget."""
         return {structure: m for structure, m in self.measured.items() if m.meets(self._budget)}
 
-    def take(self, structures: Sequence[Structure]) -> None:
-        """Take structures that the study has measured before."""
-        self.measured |= {structure: self._latency.measured[structure] for structure in structures}
-        self._learn()
+    @property
+    def too_slow(self) -> set[Structure]:
+        """The structures whose latency does not meet the budget, whatever the table predicts."""
+        latencies = self._known | self.measured
+        return {structure for structure, m in latencies.items() if not m.meets(self._budget)}
+
+    def take(self, structure: Structure) -> None:
+        """Take a structure that another search of the study has measured."""
+        self.measured[structure] = self._latency.measured[structure]
 
     def measure(self, structures: Sequence[Structure], *, to_refuse: bool = False) -> None:
         """Measure structures, correct the table, and move the aim.
@@ -66,7 +85,7 @@ class LearnedLatency:
 
     def _learn(self) -> None:
         """Correct the table, and move the aim."""
-        steady = _undisturbed(self.measured)
+        steady = _undisturbed(self._known | self.measured)
         if not steady:
             return
         # As the networks would have measured when the table was built.

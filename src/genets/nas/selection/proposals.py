@@ -66,10 +66,8 @@ class Proposals:
         self.resolution = resolution
         self.trained = trained
         self.screened = screened
-        self.learned = LearnedLatency(context.latency, context.budget, context.master)
-        self.learned.take(
-            [s for s in measured if s.resolution == resolution and s != context.master]
-        )
+        known = [s for s in measured if s.resolution == resolution and s != context.master]
+        self.learned = LearnedLatency(context.latency, context.budget, context.master, known)
         self._scaled: set[Structure] = set()  # scaled MasterNets that were proposed
         self._drawn: DrawnFrontiers | None = None
         self._drawn_up_to_ms = 0.0
@@ -106,8 +104,9 @@ class Proposals:
         """Propose the best predicted at the aim and a little below it, and the best of other types.
 
         Types of which a structure already meets the budget are not proposed again, except the
-        best ones. The best screened structure is proposed, too: the model knows how well its
-        changes fit together. Where nothing is predicted to reach the aim, the fastest are proposed.
+        best ones. The best screened structure takes the place of the last one near the aim: the
+        model knows how well its changes fit together. Where nothing is predicted to reach the aim,
+        the fastest are proposed.
         """
         front = self.frontier()
         if front.best(self.aim_ms) is None:
@@ -190,7 +189,7 @@ class Proposals:
 
         A network that measured too slow is left out, whatever the corrected table predicts.
         """
-        too_slow = self.learned.measured.keys() - self.learned.fitting.keys()
+        too_slow = self.learned.too_slow
 
         def predict_ms(structure: Structure) -> float:
             if structure in too_slow:
@@ -212,8 +211,7 @@ class Proposals:
 
         A network that measured too slow is left out, whatever the corrected table predicts.
         """
-        predict_ms = self.learned.table.predict_ms_per_image
-        too_slow = self.learned.measured.keys() - self.learned.fitting.keys()
+        predict_ms, too_slow = self.learned.table.predict_ms_per_image, self.learned.too_slow
         return [s for s in self.screened if s not in too_slow and predict_ms(s) <= limit_ms]
 
     def has_failed(self, structure: Structure) -> bool:
@@ -292,4 +290,4 @@ class Proposals:
 
 def max_networks(top: int) -> int:
     """The largest number of networks that one attempt measures, with the MasterNet."""
-    return max(2, NUM_PROPOSALS + 1 - top) + top
+    return top + NUM_PROPOSALS

@@ -20,6 +20,7 @@ def select_at_each_resolution(
     model: AccuracyModel,
     trained: Sequence[Structure] = (),
     screened: Sequence[Structure] = (),
+    measured: Sequence[Structure] = (),
 ) -> list[Candidate]:
     """Select the candidates of a round, by resolution (section 4.2, Searching for Resolution).
 
@@ -32,6 +33,7 @@ def select_at_each_resolution(
         model: Predicts accuracy.
         trained: Trained candidates that meet the budget.
         screened: Structures that were screened.
+        measured: Structures that were measured before; their latencies correct the table.
 
     Returns:
         The same number per resolution, because the best of a larger group would win by chance;
@@ -47,7 +49,6 @@ def select_at_each_resolution(
     report = context.report("selection")
     candidates: list[Candidate] = []
     faults: list[InfeasibleBudgetError] = []
-    measured = context.study.screening(context.round.number).measured
     with context.phase("selection"):
         for number, resolution in enumerate(resolutions):
             of_resolution = [s for s in trained if s.resolution == resolution]

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from genets.core.errors import GenetsError
+from genets.core.errors import BusyDeviceError
 from genets.core.log import get_logger
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.selection.improvement import choose_candidates
@@ -29,7 +29,7 @@ _log = get_logger(__name__)
 def measure_near_the_aim(proposals: Proposals) -> None:
     """Measure the best predicted structures, until one of them meets the budget.
 
-    A failure, such as that of a busy device, costs no result.
+    On a busy device, the latency table stays as it is.
     """
     learned = proposals.learned
     for _ in range(MAX_ATTEMPTS):
@@ -38,8 +38,8 @@ def measure_near_the_aim(proposals: Proposals) -> None:
         if fresh:
             try:
                 learned.measure(fresh)
-            except GenetsError as error:
-                _log.warning("no structure near the budget could be measured: %s", error)
+            except BusyDeviceError:
+                _log.warning("structures are screened by the plain latency table: device busy")
                 return
         if not fresh or not learned.fitting.keys().isdisjoint(near):
             return
@@ -50,7 +50,7 @@ def choose_to_screen(
 ) -> list[Structure]:
     """Choose up to `count` structures that are predicted to meet the budget.
 
-    They are chosen as candidates are, but none of them is measured. In the first round, the
+    They are chosen as candidates are, by prediction. In the first round, the
     scaled MasterNet is the first one. Where too few are predicted to meet the budget, others
     are predicted to exceed it by a little, because the table may err.
 
@@ -61,7 +61,7 @@ def choose_to_screen(
     """
     effects, seed = proposals.model.effects, proposals.context.settings.seed
     assert isinstance(effects, BayesEffects)
-    left_out = {*left_out, *proposals.screened}
+    left_out = {*left_out, *proposals.screened, *proposals.learned.too_slow}
     scaled = proposals.scaled() if proposals.may_be_scaled else []
     chosen = [structure for structure in scaled if structure not in left_out]
     for limit_ms in (proposals.aim_ms, SCREENED_LIMIT * proposals.aim_ms):

@@ -262,7 +262,7 @@ class Screening:
         if record["conditions"] != conditions:
             return cls(ended=ended)
         chosen, measured = (
-            tuple(map(Structure.parse, record[name])) for name in ("chosen", "measured")
+            tuple(map(Structure.parse, record.get(name, ()))) for name in ("chosen", "measured")
         )
         return cls(chosen, ended, measured)
 

@@ -31,7 +31,7 @@ INFEASIBLE = "infeasible_budget"  # in the failure file: whether no structure me
 class Study(StudyReader):
     """An open study, locked against other processes until it is closed; see `layout`.
 
-    This process must not be forked for workers: they would hold the lock, too.
+    A forked process releases its copy of the lock; see `core.files`.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -185,13 +185,15 @@ class Study(StudyReader):
     def _take_budgets(self, stored: SearchSettings, asked: SearchSettings) -> None:
         """Take several budgets in place of the stored ones, or one in place of several.
 
-        A budget that has candidates must stay. Raises StudyError.
+        A budget that has candidates must stay, and so must several budgets of which structures
+        have been screened. Raises StudyError.
         """
-        begun = [
-            budget
-            for budget in stored.all_budgets
-            if self.at_budget(budget if stored.budgets else "").has_candidates()
-        ]
+        begun = []
+        for budget in stored.all_budgets:
+            study = self.at_budget(budget if stored.budgets else "")
+            loses_scores = bool(stored.budgets and not asked.budgets and study.screened())
+            if study.has_candidates() or loses_scores:
+                begun.append(budget)
         if missing := [budget for budget in begun if budget not in asked.all_budgets]:
             every = ",".join(dict.fromkeys((*begun, *asked.all_budgets)))
             raise StudyError(

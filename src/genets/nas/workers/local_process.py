@@ -2,8 +2,8 @@
 
 On Linux, they are forked from a server process that has imported the code of the jobs. The import
 takes seconds, and so only the first processes wait for it. Elsewhere each process imports the code
-itself, because some libraries of other systems do not survive a fork. The driver is never forked: a
-fork would inherit the thread pools of PyTorch and the lock of the study.
+itself, because some libraries of other systems do not survive a fork. No worker is a fork of the
+driver, because it would inherit the thread pools of PyTorch.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -31,6 +32,7 @@ _log = get_logger(__name__)
 
 END_SECONDS = 10.0  # for a process that has been asked to end, before it is killed
 IS_FORKED = sys.platform == "linux"
+SERVER_SECONDS = 1.0  # for a server that has been killed to end
 LOST_BY_SERVER = 255  # the status that `multiprocessing` gives where the server is lost
 CODE_OF_JOBS = "genets.nas.candidates.training"  # imports the code of the other jobs, too
 
@@ -100,7 +102,7 @@ class LocalProcess:
             self._process.kill()
             self._process.join()
             return "it did not end"
-        if status == LOST_BY_SERVER:
+        if IS_FORKED and status == LOST_BY_SERVER:
             self._kill_orphan()
             return "the server of the processes was killed, perhaps because memory ran out"
         if status == -signal.SIGKILL:
@@ -127,20 +129,31 @@ class LocalProcesses:
         """Start the process of a worker."""
         pipe, far_end = self._context.Pipe()
         arguments = (self._pickled_job, number, dict(os.environ), far_end, self._life)
-        process = self._context.Process(target=_work, args=arguments)
-        # A forked process holds the signal back as its server does, for which it may wait here.
-        waits = isinstance(self._context, ForkServerContext)
         try:
-            with _hidden_main(), nullcontext() if waits else held_back(signal.SIGINT):
-                process.start()
-        except (EOFError, OSError) as error:
-            raise WorkersError(
-                f"a worker process could not be started ({first_line(error)}); every finished "
-                "trial is kept, so give the same command again, with fewer --workers if memory "
-                "ran out"
-            ) from error
+            process = self._start(arguments)
+        except (EOFError, OSError):
+            time.sleep(SERVER_SECONDS)  # the server has been killed, and has not ended yet
+            try:
+                process = self._start(arguments)
+            except (EOFError, OSError) as error:
+                raise WorkersError(
+                    f"a worker process could not be started ({first_line(error)}); every finished "
+                    "trial is kept, so give the same command again, with fewer --workers if "
+                    "memory ran out"
+                ) from error
         far_end.close()  # so that the pipe ends with the process
         self.alive.append(LocalProcess(number, process, pipe))
+
+    def _start(self, arguments: tuple[Any, ...]) -> BaseProcess:
+        process = self._context.Process(target=_work, args=arguments)
+        if isinstance(self._context, ForkServerContext):
+            _ensure_server()  # the last one may have been killed
+            with _hidden_main():  # the process holds the signal back as its server does
+                process.start()
+        else:
+            with _hidden_main(), held_back(signal.SIGINT):
+                process.start()
+        return process
 
     def remove(self, process: LocalProcess) -> str:
         """Forget a process that died or was killed, and give the reason of its death."""
@@ -191,12 +204,17 @@ def _start_context() -> ForkServerContext | SpawnContext:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([CODE_OF_JOBS])
         try:
-            with _hidden_main(), held_back(signal.SIGINT), _same_imports():
-                forkserver.ensure_running()
+            _ensure_server()
             return context
         except OSError as error:  # its socket needs a short path for temporary files
             _log.warning("worker processes start slowly, because they have no server: %s", error)
     return multiprocessing.get_context("spawn")
+
+
+def _ensure_server() -> None:
+    """Start the server that forks processes, unless it runs."""
+    with _hidden_main(), held_back(signal.SIGINT), _same_imports():
+        forkserver.ensure_running()
 
 
 @contextmanager
@@ -205,7 +223,8 @@ def _same_imports() -> Iterator[None]:
 
     It would find the files of the current folder first.
     """
-    path = os.pathsep.join(entry for entry in sys.path if os.path.isabs(entry))
+    entries = [entry for entry in sys.path if isinstance(entry, str) and os.path.isabs(entry)]
+    path = os.pathsep.join(entry for entry in entries if os.pathsep not in entry)
     before = {name: os.environ.get(name) for name in ("PYTHONPATH", "PYTHONSAFEPATH")}
     os.environ |= {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
     try:

@@ -192,6 +192,14 @@ class _Run(Generic[Item, Result]):
         """Leave out the tasks of an earlier run."""
         return {task: state for task, state in states.items() if task not in self._foreign}
 
+    def _own_claims(self) -> dict[str, str]:
+        """Give the claims of the run's tasks; those of tasks of an earlier run are released."""
+        claims = self._exchange.claims()
+        for name, owner in claims.items():
+            if owner in self._foreign:
+                self._free(name)
+        return {name: owner for name, owner in claims.items() if owner not in self._foreign}
+
     @property
     def _cluster(self) -> str:
         return self._workers.cluster
@@ -251,7 +259,7 @@ class _Run(Generic[Item, Result]):
 
     def _check_tasks(self) -> Iterator[Result]:
         """Replace tasks that died, and give the results of what is lost twice."""
-        claims = self._exchange.claims()  # before the states, which may then only be newer
+        claims = self._own_claims()  # before the states, which may then only be newer
         states = self._ask()
         if states is None:
             return
@@ -438,6 +446,8 @@ class _Run(Generic[Item, Result]):
         """Cancel the tasks; what is finished stays in the folder for the next driver."""
         try:
             self._arrays.cancel()
-            self._exchange.note_cancelled()
         except WorkersError as error:
             _log.warning("the tasks on %s are not cancelled: %s", self._cluster, error)
+            return
+        with suppress(WorkersError):  # without the note, the next driver may wait for these tasks
+            self._exchange.note_cancelled()
