@@ -1,7 +1,8 @@
 """The choice of the structures that are screened.
 
-A table may err by a tenth at the latencies of a budget, and would let the choice miss the budget by
-as much. So some structures near the budget are measured first, which corrects the table.
+The best predicted structures are slower than the table predicts, often by a tenth, because some of
+them are only predicted too fast. So some structures near the budget are measured first, which
+corrects the table.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def measure_near_the_aim(proposals: Proposals) -> None:
             try:
                 learned.measure(fresh)
             except BusyDeviceError:
-                _log.warning("structures are screened by the plain latency table: device busy")
+                _log.warning("the device is busy: screening uses the latency table as it is")
                 return
         if not fresh or not learned.fitting.keys().isdisjoint(near):
             return

@@ -255,7 +255,7 @@ class Screening:
 
     @classmethod
     def from_json(cls, record: Any, conditions: Mapping[str, Any]) -> Self:
-        """Read a record; what was chosen and measured under other conditions is left out."""
+        """Read a record; choices and measurements under other conditions are left out."""
         if isinstance(record, list):  # of an older genets
             return cls(ended=tuple(map(TrainedCandidate.from_json, record)))
         ended = tuple(map(TrainedCandidate.from_json, record["ended"]))

@@ -185,8 +185,8 @@ class Study(StudyReader):
     def _take_budgets(self, stored: SearchSettings, asked: SearchSettings) -> None:
         """Take several budgets in place of the stored ones, or one in place of several.
 
-        A budget that has candidates must stay, and so must several budgets of which structures
-        have been screened. Raises StudyError.
+        A budget with candidates must stay. Several budgets become one only where no structure
+        has been screened for them. Raises StudyError.
         """
         begun = []
         for budget in stored.all_budgets:
