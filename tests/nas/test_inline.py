@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -164,24 +164,51 @@ def test_an_item_that_kills_its_workers_fails_alone(tmp_path: Path) -> None:
     assert f"a worker process died {KILLED} while it ran 2 trainings" in faults
 
 
-def test_workers_whose_server_is_killed_are_replaced(tmp_path: Path) -> None:
-    """The old ones end, so that no group runs twice at a time."""
+def run_with_killed_server(place: Path, on_fault: Callable[[str], None]) -> list[str]:
+    """Kill the server of two workers while both run a group, and give the sorted results."""
 
     def kill_server() -> None:
-        while not all((tmp_path / "marks" / name).exists() for name in ("wait1", "wait2")):
+        while not all((place / "marks" / name).exists() for name in ("wait1", "wait2")):
             time.sleep(0.05)
         server: Any = vars(forkserver)["_forkserver"]
         os.kill(server._forkserver_pid, signal.SIGKILL)
-        (tmp_path / "marks" / GO).touch()
 
-    faults: list[str] = []
     killing = threading.Thread(target=kill_server, daemon=True)
     killing.start()
-    results = run_of(tmp_path, [("wait1",), ("wait2",)], monitor=Monitor(on_fault=faults.append))
+    results = run_of(place, [("wait1",), ("wait2",)], monitor=Monitor(on_fault=on_fault))
     killing.join()
-    assert sorted(each.text for each in results) == ["ran wait1", "ran wait2"]
-    assert len(faults) <= 2  # none, where the groups ended first
+    return sorted(each.text for each in results)
+
+
+@pytest.mark.skipif(not local_process.IS_FORKED, reason="workers have no server")
+def test_workers_whose_server_is_killed_are_replaced(tmp_path: Path) -> None:
+    """The old ones end, so that no group runs twice at a time."""
+    faults: list[str] = []
+
+    def keep(fault: str) -> None:
+        faults.append(fault)
+        if len(faults) == 2:
+            (tmp_path / "marks" / GO).touch()
+
+    assert run_with_killed_server(tmp_path, keep) == ["ran wait1", "ran wait2"]
+    assert len(faults) == 2
     assert all("the server of the processes was killed" in fault for fault in faults)
+
+
+@pytest.mark.skipif(not local_process.IS_FORKED, reason="workers have no server")
+def test_a_worker_that_has_lost_its_server_gets_no_further_group(tmp_path: Path) -> None:
+    """Its answer counts, and no group is lost with it."""
+    faults: list[str] = []
+
+    def let_the_other_end(fault: str) -> None:
+        faults.append(fault)
+        (tmp_path / "marks" / GO).touch()
+        while not any((tmp_path / "study").glob("wait*.out")):
+            time.sleep(0.05)
+        time.sleep(0.2)  # for its answer
+
+    assert run_with_killed_server(tmp_path, let_the_other_end) == ["ran wait1", "ran wait2"]
+    assert len(faults) == 1
 
 
 def test_workers_that_die_at_once_stop_the_search(tmp_path: Path) -> None:

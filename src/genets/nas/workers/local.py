@@ -144,9 +144,14 @@ class _Run(Generic[Item, Result]):
         except EOFError:
             yield from self._replace(process, group)
             return
+        has_ended = process.has_ended
+        if group is None and has_ended:
+            yield from self._replace(process, group)
+            return
         self._failed_starts = 0
         counting = [] if group is None else self._schedule.sift(group, results, THIS_MACHINE)
-        if len(counting) < len(results):  # another process has memory that this one may lack
+        lacks_memory = len(counting) < len(results)  # which another process may have
+        if lacks_memory or has_ended:
             self._processes.remove(process)
             self._fill(process.number)
         else:

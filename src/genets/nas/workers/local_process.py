@@ -62,6 +62,11 @@ class LocalProcess:
         return self._process.sentinel
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it has died, or has lost its server; its last answer may wait."""
+        return bool(wait([self.sentinel], 0))
+
+    @property
     def has_answered(self) -> bool:
         """Whether its answer waits, or whether it has died."""
         return bool(wait([self.pipe, self.sentinel], 0))
