@@ -19,12 +19,14 @@ from torch import nn
 
 from command_line import fails, invoke
 from genets.core.errors import SettingsError, TrainingError
+from genets.core.progress import Progress
 from genets.nas.laboratory import Laboratory
 from genets.nas.plan.probe import TrainingTime
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.team_training import LostProcessError, TeamJob, TeamRunner, _collect, _from_bytes
 from genets.nas.workers.local_process import LocalProcess
 from genets.networks.weights import read_weights
+from genets.training.epoch_checkpoints import EpochCheckpoints
 from genets.training.run.trainer import check_shares
 
 RECIPE = {"epochs": 1, "warmup_epochs": 0.5, "batch_size": 128, "mixup": 0.2, "ema_decay": 0.9}
@@ -45,9 +47,9 @@ class TrainsAlone(ClosedFormLaboratory):
     ) -> None:
         self.jobs.append(job)
         runner = TeamRunner(replace(job, processes=1), 0)
-        for epoch in range(job.recipe.epochs):
-            on_epoch(epoch, *runner.run((epoch,)))
-        net.load_state_dict(_from_bytes(*runner.run((job.recipe.epochs,))))
+        while len(answer := runner.run((None,))) > 1:
+            on_epoch(*answer)
+        net.load_state_dict(_from_bytes(*answer))
 
 
 @pytest.fixture
@@ -77,6 +79,28 @@ def test_the_processes_get_the_training_of_the_search(tmp_path: Path) -> None:
     for file in files:
         alone, team = (read_weights(tmp_path / name / file)[0] for name in ("alone", "team"))
         assert all(torch.equal(alone[name], team[name]) for name in alone), file
+
+
+@pytest.mark.usefixtures("as_a_process")
+def test_a_training_of_several_processes_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EpochCheckpoints.__init__.__kwdefaults__, "seconds", 0.0)
+    asked = settings(rounds=1, confirm=1, master_training=RECIPE | {"epochs": 3})
+    seen: list[float] = []
+
+    def stop(step: Progress) -> None:
+        if step.phase == "MasterNet training" and step.done == 2:
+            raise KeyboardInterrupt
+
+    def watch(step: Progress) -> None:
+        if step.phase == "MasterNet training":
+            seen.append(step.done)
+
+    with pytest.raises(KeyboardInterrupt):
+        search(asked, tmp_path / "study", TrainsAlone(asked), processes=2, on_event=stop)
+    search(asked, tmp_path / "study", TrainsAlone(asked), processes=2, on_event=watch)
+    assert seen == [2, 3]
 
 
 @dataclass

@@ -21,6 +21,7 @@ from genets.data import ImageData, load_data, seeded_globals
 from genets.nas.team_training import TeamJob, TeamRunner
 from genets.networks import resolve_network
 from genets.training import Listener, Metric, RunRecipe, RunSettings
+from genets.training.epoch_checkpoints import EpochCheckpoints
 from genets.training.run.distributed import is_first_process
 from genets.training.run.state import TrainingState
 from genets.training.train_network import train_network
@@ -78,10 +79,11 @@ def run_as_search(folder: Path) -> None:
     job = TeamJob.of(
         searched()[0], None, searched()[1], recipe=recipe, seed=0, device="cpu", processes=2,
         own_blocks=(), metric=Metric.CROSS_ENTROPY, port=int(os.environ["MASTER_PORT"]),
+        checkpoints=EpochCheckpoints(folder / "search.checkpoints", "key", seconds=0.0),
     )  # fmt: skip
     runner = TeamRunner(job, int(os.environ["LOCAL_RANK"]))
-    losses = [runner.run((epoch,))[0] for epoch in range(recipe.epochs)]
-    for weights in runner.run((recipe.epochs,)):
+    losses = [runner.run((None,))[1] for _ in range(recipe.epochs)]
+    for weights in runner.run((None,)):
         (folder / "search.weights").write_bytes(weights)
         (folder / "search.json").write_text(json.dumps(losses))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -37,10 +37,15 @@ from genets.nas.workers.job import Machines, Workers
 from genets.nas.workers.local import LocalMachine
 from genets.nas.workers.monitor import Monitor
 from genets.nas.workers.monitored import MonitoredWorkers
-from genets.networks import build
+from genets.networks import build, save_weights
 from genets.networks.own_blocks import loaded_block_files
 from genets.structure import SearchSpace, Structure
 from genets.training import Recipe, Score, fitting_threads
+from genets.training.epoch_checkpoints import (
+    EpochCheckpoints,
+    remove_checkpoints,
+    training_key,
+)
 from genets.training.predictions import Predictions
 from genets.training.resources import training_device
 
@@ -268,6 +273,8 @@ class SearchContext:
     ) -> None:
         """Train on the training split, and report each epoch.
 
+        A training that was interrupted continues from its last checkpoint.
+
         Args:
             net: The network.
             data: The images.
@@ -281,26 +288,41 @@ class SearchContext:
         """
         report = self.report(phase)
         before, total = part[0] * recipe.epochs, part[1] * recipe.epochs
-        report(before, total)
+        seed, device, metric = self.settings.seed, self.device, self.settings.metric
+        key = training_key(
+            net, data, recipe, seed=seed, device=device, teacher=teacher, metric=metric
+        )
+        checkpoints = EpochCheckpoints(self.study.folder / layout.CHECKPOINTS, key)
+        report(before + checkpoints.count_epochs(), total)
 
         def on_epoch(epoch: int, loss: float) -> None:
             report(before + epoch + 1, total, f"loss {loss:.3f}")
 
-        seed, device, metric = self.settings.seed, self.device, self.settings.metric
         with explained_memory(recipe.batch_size):
             if self.processes > 1:
                 job = TeamJob.of(
                     net, teacher, data, recipe=recipe, seed=seed, device=device,
                     processes=self.processes, metric=metric,
                     own_blocks=loaded_block_files(self.settings.own_blocks),
+                    checkpoints=checkpoints,
                 )  # fmt: skip
                 self.lab.train_in_team(net, job, on_epoch)
                 return
             with fitting_threads(net, data.resolution, recipe.batch_size, reading=data.reading):
                 self.lab.train(
                     net, data, recipe, seed=seed, device=device, teacher=teacher,
-                    on_epoch=on_epoch, metric=metric,
+                    on_epoch=on_epoch, metric=metric, checkpoints=checkpoints,
                 )  # fmt: skip
+
+    def save_trained(self, net: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
+        """Store the weights of a trained network, whose checkpoints are then not needed any more.
+
+        Raises GenetsError.
+        """
+        with self.study.files.explained():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        save_weights(net, path, metadata)
+        remove_checkpoints(self.study.folder / layout.CHECKPOINTS)
 
     def evaluate(self, net: nn.Module, data: ImageData) -> Score:
         """Score a network on the validation split; with an int8 target also quantised."""

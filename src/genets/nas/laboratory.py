@@ -43,6 +43,7 @@ from genets.training import (
     evaluate,
     train_on,
 )
+from genets.training.epoch_checkpoints import EpochCheckpoints
 from genets.training.evaluation import evaluate_images
 from genets.training.predictions import Predictions
 from genets.training.short_trainings import OnStep, try_variants
@@ -227,6 +228,7 @@ class Laboratory:
         teacher: nn.Module | None,
         on_epoch: Callable[[int, float], None],
         metric: Metric,
+        checkpoints: EpochCheckpoints | None,
     ) -> None:
         """Train the MasterNet or the winner on the training split. Raises TrainingError."""
         train_on(
@@ -238,6 +240,7 @@ class Laboratory:
             on_epoch=on_epoch,
             device=device,
             metric=metric,
+            checkpoints=checkpoints,
         )
 
     def try_variants(

@@ -17,7 +17,7 @@ from genets.nas.study import layout
 from genets.nas.study.study import Study
 from genets.nas.study_recipes import Start, decide_study_recipe
 from genets.nas.winner import TrainedMaster
-from genets.networks import load_weights, save_weights
+from genets.networks import load_weights
 from genets.training import Metric, Score
 from genets.training.score import join_scores
 
@@ -107,9 +107,8 @@ def _train_or_load(
     )
     net, recipe = _start(context, data), context.study.recipe("master_training")
     context.train(net, data, recipe, "MasterNet training", part=part)
-    with context.study.files.explained():
-        weights.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(net, weights, {"structure": str(context.master), **data.weights_metadata()})
+    metadata = {"structure": str(context.master), **data.weights_metadata()}
+    context.save_trained(net, weights, metadata)
     return net
 
 

@@ -1,8 +1,8 @@
 """The trainings of MasterNet and winner by several processes of this machine.
 
 The processes share each batch, as those of `genets train --processes` do. They are the processes of
-local workers, and an item is an epoch: so each epoch is reported, a process that dies is noticed,
-and all end with the search.
+local workers, and an item stands for the next epoch: so each epoch is reported, a process that dies
+is noticed, and all end with the search.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from genets.nas.workers.images import load_worker_images
 from genets.nas.workers.local_process import END_SECONDS, LocalProcess, LocalProcesses
 from genets.networks import load_blocks
 from genets.training import Metric, Recipe, fitting_threads
+from genets.training.epoch_checkpoints import EpochCheckpoints
 from genets.training.floor import Judge
 from genets.training.loop import Training
 from genets.training.run.distributed import Processes
@@ -54,6 +55,7 @@ class TeamJob:
         device: The device that trains: cpu or cuda.
         own_blocks: Files with block types of the user's own.
         metric: The score on the validation images that decides where a recipe has a linear start.
+        checkpoints: The training continues from these, and the first process stores further ones.
         port: A free port of this machine, at which the processes meet; see `train_in_team`.
     """
 
@@ -70,6 +72,7 @@ class TeamJob:
     device: str
     own_blocks: tuple[str, ...]
     metric: Metric
+    checkpoints: EpochCheckpoints
     port: int = 0
 
     @classmethod
@@ -91,9 +94,10 @@ class TeamJob:
 
 
 class TeamRunner:
-    """One process of a training; an item is the number of an epoch."""
+    """One process of a training; an item stands for the next epoch."""
 
     def __init__(self, job: TeamJob, number: int) -> None:
+        self._checkpoints = job.checkpoints
         for file in job.own_blocks:
             load_blocks(file)
         net, teacher = _from_bytes(job.networks)
@@ -129,16 +133,19 @@ class TeamRunner:
             judge=Judge(data.validation, job.metric),
             team=group.team,
         )
+        job.checkpoints.resume(self._training)
         self._epochs = self._training.epochs()
 
-    def run(self, group: Sequence[int]) -> list[Any]:
-        """Train for an epoch, and give its mean loss.
+    def run(self, group: Sequence[None]) -> list[Any]:
+        """Train for an epoch, and give its number, from 0, and its mean loss.
 
         After the last epoch, the first process gives the trained weights. Raises TrainingError.
         """
         try:
-            for loss, *_ in self._epochs:
-                return [loss]
+            for (loss,) in self._epochs:
+                if self._group.is_first:
+                    self._checkpoints.save_if_due(self._training)
+                return [self._training.epoch - 1, loss]
         except RuntimeError as error:
             if self._group.is_lost(error):
                 raise LostProcessError("another process of the training has ended") from error
@@ -168,21 +175,19 @@ def train_in_team(job: TeamJob, on_epoch: Callable[[int, float], None]) -> dict[
         for number in range(job.processes):
             processes.start(number)
         _collect(processes)  # all have loaded the images
-        for epoch in range(job.recipe.epochs):
-            loss: float = _run(processes, epoch)
-            if not math.isfinite(loss):
-                break
-            on_epoch(epoch, loss)
-        weights: dict[str, Tensor] = _from_bytes(_run(processes, job.recipe.epochs))
+        while len(answer := _run(processes)) > 1:
+            epoch, loss = answer
+            if math.isfinite(loss):  # otherwise the next answer is an error
+                on_epoch(epoch, loss)
+    weights: dict[str, Tensor] = _from_bytes(*answer)
     return weights
 
 
-def _run(processes: LocalProcesses, epoch: int) -> Any:
+def _run(processes: LocalProcesses) -> Sequence[Any]:
     """Let all processes train for an epoch, and give the answer of the first one."""
     for process in processes.alive:
-        process.send((epoch,))
-    (answer,) = _collect(processes)[0]
-    return answer
+        process.send((None,))
+    return _collect(processes)[0]
 
 
 def _collect(processes: LocalProcesses) -> dict[int, Sequence[Any]]:

@@ -29,7 +29,7 @@ from genets.nas.study import layout
 from genets.nas.study.class_counts import ClassCounts
 from genets.nas.study.records import Candidate
 from genets.nas.warnings import study_warnings, winner_warnings
-from genets.networks import load_weights, save_weights
+from genets.networks import load_weights
 from genets.structure import Structure
 from genets.training import Score
 from genets.training.floor import Floor
@@ -156,7 +156,7 @@ def _train_winner(
             recipe = study.recipe("final_training")
             with _keep_better(context, net, data) if is_loaded else nullcontext():
                 context.train(net, data, recipe, "final training", teacher)
-    save_weights(net, study.winner_weights, {"structure": str(structure)})
+    context.save_trained(net, study.winner_weights, {"structure": str(structure)})
     return net
 
 

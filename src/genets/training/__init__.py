@@ -7,6 +7,7 @@
     loop.py            training without a folder
     short_trainings.py trainings that decide such fields
     data_set_training.py  training on a data set, after its recipe is decided
+    epoch_checkpoints.py  checkpoints of such a training
     student.py         a network in training: optimizer, average of weights, linear start
     linear_start.py    a linear model of features as the first classifier
     floor.py           the start of a training, which is restored where its end is worse

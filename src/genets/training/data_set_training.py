@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -15,6 +16,9 @@ from genets.training.score import Metric
 from genets.training.short_trainings import decide_fields
 from genets.training.step import Teacher
 
+if TYPE_CHECKING:
+    from genets.training.epoch_checkpoints import EpochCheckpoints
+
 
 def train_on(
     net: nn.Module,
@@ -26,6 +30,7 @@ def train_on(
     on_epoch: Callable[[int, float], None] | None = None,
     device: str | torch.device = "cpu",
     metric: Metric = Metric.TOP1,
+    checkpoints: EpochCheckpoints | None = None,
 ) -> None:
     """Train a network in place on a data set, with the augmentation of the recipe; see `train`.
 
@@ -43,4 +48,5 @@ def train_on(
         device=device,
         num_classes=data.num_classes,
         judge=Judge(data.validation, metric),
+        checkpoints=checkpoints,
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import chain, islice
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +18,15 @@ from genets.training.evaluation import evaluate
 from genets.training.floor import Floor, Judge
 from genets.training.mixing import mixed_images
 from genets.training.recipe import Recipe, RunRecipe, lr_at, with_all_fields
-from genets.training.score import Score
+from genets.training.score import Metric, Score
 from genets.training.step import Teacher, class_weights_of, move, repeatable, teacher_logits
-from genets.training.student import Student
+from genets.training.student import Student, strip_prefix
 from genets.training.team import ALONE, Team
 
+if TYPE_CHECKING:
+    from genets.training.epoch_checkpoints import EpochCheckpoints
+
+FLOOR = "floor."  # see `student.NETWORK`
 NORM_IMAGES = 1024  # the statistics of these images hardly differ from those of more
 NORM_PASSES = 4  # further passes over the same images add little
 
@@ -37,6 +42,7 @@ def train(
     device: str | torch.device = "cpu",
     num_classes: int | None = None,
     judge: Judge | None = None,
+    checkpoints: EpochCheckpoints | None = None,
 ) -> None:
     """Train a network in place.
 
@@ -56,26 +62,30 @@ def train(
         device: The device to train on.
         num_classes: The number of classes, for mix-up, CutMix and a linear start.
         judge: Decides whether the start or the end is better, for a linear start.
+        checkpoints: The training continues from these, and stores further ones.
 
     Raises:
         TrainingError: The loss is not finite, or the recipe needs an argument that is missing.
     """
-
-    def report(epoch: int, losses: Sequence[float]) -> None:
-        if on_epoch is not None and math.isfinite(losses[0]):
-            on_epoch(epoch, losses[0])
-
-    (fault,) = train_together(
+    training = Training(
         [net],
         split,
         recipe,
         seed=seed,
         teacher=teacher,
-        on_epoch=report,
         device=device,
         num_classes=num_classes,
         judge=judge,
     )
+    if checkpoints is not None:
+        checkpoints.resume(training)
+    with closing(training.epochs()) as epochs:  # also where `on_epoch` raises an error
+        for (loss,) in epochs:
+            if on_epoch is not None and math.isfinite(loss):
+                on_epoch(training.epoch - 1, loss)
+            if checkpoints is not None:
+                checkpoints.save_if_due(training)
+    (fault,) = training.faults
     if fault is not None:
         raise fault
 
@@ -122,10 +132,10 @@ def train_together(
         num_classes=num_classes,
         judge=judge,
     )
-    with closing(training.epochs()) as epochs:  # also where `on_epoch` raises an error
-        for epoch, losses in enumerate(epochs):
+    with closing(training.epochs()) as epochs:  # see `train`
+        for losses in epochs:
             if on_epoch is not None:
-                on_epoch(epoch, losses)
+                on_epoch(training.epoch - 1, losses)
     return training.faults
 
 
@@ -140,6 +150,9 @@ class Training:
         on_step: Called with the number of steps done after each step.
         team: The processes that train together. Each has its share of the images, and the same
             networks.
+
+    Attributes:
+        epoch: The number of complete epochs.
     """
 
     def __init__(
@@ -170,6 +183,7 @@ class Training:
         self._split, self._seed, self._teacher, self._device = split, seed, teacher, device
         self._num_classes, self._judge, self._team = num_classes, judge, team
         self._on_step = on_step
+        self.epoch = 0
 
     @property
     def faults(self) -> list[TrainingError | None]:
@@ -177,17 +191,23 @@ class Training:
         return [student.fault for student in self._students]
 
     def epochs(self) -> Generator[list[float]]:
-        """Give the mean losses of each epoch. In the end, the networks have their weights."""
-        recipe, step, steps, per_epoch = self._recipe, 0, self._steps, self._epoch_steps
+        """Give the mean losses of each further epoch. In the end, the networks have their weights.
+
+        An epoch depends on the state before it, on the seed and on its number, so a training that
+        continues is the same as one that was not interrupted.
+        """
+        recipe, steps, per_epoch = self._recipe, self._steps, self._epoch_steps
+        step = self.epoch * per_epoch
         if isinstance(self._teacher, nn.Module):
             self._teacher.eval()
-        with _seeded(self._device, self._seed, self._team.number), repeatable():
-            if recipe.linear_start:
+        with _kept_generators(self._device), repeatable():
+            if recipe.linear_start and not self.epoch:
                 self._start_linear()
-            for epoch in range(-(-steps // per_epoch)):
+            for epoch in range(self.epoch, -(-steps // per_epoch)):
                 learning = [student for student in self._students if student.fault is None]
                 if not learning:
                     break
+                _seed_generators(self._device, self._seed, self._team.number, epoch)
                 for student in learning:
                     student.begin_epoch()
                 batches = self._batches.batches(recipe.batch_size, epoch=epoch, seed=self._seed)
@@ -202,9 +222,28 @@ class Training:
                     step += 1
                     if self._on_step is not None:
                         self._on_step(step)
-                yield [student.end_epoch(epoch) for student in self._students]
+                losses = [student.end_epoch(epoch) for student in self._students]
+                self.epoch = epoch + 1
+                yield losses
         for student in self._students:
             student.finish(self._judge)
+
+    def state(self) -> tuple[dict[str, Tensor], Score | None]:
+        """Give the tensors of the only network after an epoch, and the score of its floor."""
+        (student,) = self._students
+        return student.tensors(), student.floor_score
+
+    def load(self, epoch: int, tensors: Mapping[str, Tensor], floor_score: Score | None) -> None:
+        """Restore the state of the only network after an epoch; see `state`.
+
+        Raises RuntimeError where the tensors are those of another network.
+        """
+        (student,) = self._students
+        student.load(tensors)
+        if floor_score is not None:
+            assert self._judge is not None, "a floor comes from a judge"
+            student.load_floor(tensors, floor_score, self._judge.metric)
+        self.epoch = epoch
 
     def _start_linear(self) -> None:
         """Begin with linear models as classifiers. Raises TrainingError without an argument."""
@@ -247,6 +286,20 @@ class _Student(Student):
             return
         if start is not None:
             self._floor = Floor.take(self.net, start.score, judge.metric)
+
+    @property
+    def floor_score(self) -> Score | None:
+        """The score of the start; None where the training has no floor."""
+        return None if self._floor is None else self._floor.score
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Student.tensors`; also the weights of the floor."""
+        floor = {} if self._floor is None else self._floor.weights
+        return super().tensors() | {FLOOR + name: value for name, value in floor.items()}
+
+    def load_floor(self, tensors: Mapping[str, Tensor], score: Score, metric: Metric) -> None:
+        """Restore the floor from what `tensors` returned."""
+        self._floor = Floor(self.net, strip_prefix(FLOOR, tensors), score, metric)
 
     def learn(
         self, images: Tensor, labels: Tensor, soft_labels: Tensor | None, rate: float, number: int
@@ -315,17 +368,20 @@ def estimate_norm_statistics(net: nn.Module, split: Split, recipe: Recipe, *, se
 
 
 @contextmanager
-def _seeded(device: str | torch.device, seed: int, process: int) -> Iterator[None]:
-    """Seed torch's global generators, which dropout draws from, and restore them afterwards.
+def _kept_generators(device: str | torch.device) -> Iterator[None]:
+    """Restore torch's global generators afterwards, which dropout draws from."""
+    device = torch.device(device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+def _seed_generators(device: str | torch.device, seed: int, process: int, epoch: int) -> None:
+    """Seed torch's global generators for an epoch.
 
     process: the number of this process in its team, as each draws for itself.
     """
-    device = torch.device(device)
-    devices = [device] if device.type == "cuda" else []
-    own = derive_seed("training", seed, *([process] if process else []))
-    with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(own)
-        if devices:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(own)
-        yield
+    device, own = torch.device(device), derive_seed("training", seed, process, epoch)
+    torch.default_generator.manual_seed(own)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(own)

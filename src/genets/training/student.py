@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,9 @@ from genets.training.score import Metric, Score, rank
 from genets.training.step import make_optimizer, move, train_mode, train_step
 from genets.training.strided_pointwise import find_strided_pointwise, subsampling_before
 from genets.training.team import ALONE, Team
+
+# The names of the tensors of a checkpoint begin with these.
+NETWORK, AVERAGE, OPTIMIZER = "network.", "average.", "optimizer."
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,3 +175,43 @@ class Student:
             fitted, best = own, own_score
         loss = float(F.cross_entropy(F.linear(features, *fitted), labels))
         return LinearStart(best, loss, len(labels))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors that the next step depends on, by the names that `load` reads."""
+        tensors = {NETWORK + name: value for name, value in self.net.state_dict().items()}
+        if self.average is not None:
+            average = self.average.module.state_dict()
+            tensors |= {AVERAGE + name: value for name, value in average.items()}
+        for index, entries in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"{OPTIMIZER}{index}.{name}": value for name, value in entries.items()
+                        if isinstance(value, Tensor)}  # fmt: skip
+        return tensors
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore the state from what `tensors` returned."""
+        self.net.load_state_dict(strip_prefix(NETWORK, tensors))
+        if self.average is not None:
+            self.average.module.load_state_dict(strip_prefix(AVERAGE, tensors))
+        packed = self.optimizer.state_dict()
+        packed["state"] = {}
+        for key, value in strip_prefix(OPTIMIZER, tensors).items():
+            index, _, name = key.partition(".")
+            packed["state"].setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict(packed)
+        self._restore_layout()
+
+    def _restore_layout(self) -> None:
+        """Fused SGD needs the momentum in the same memory layout as the weights."""
+        for parameter, entries in self.optimizer.state.items():
+            for name, value in entries.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    entries[name] = torch.empty_like(parameter).copy_(value)
+
+
+def strip_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give the tensors whose names have a prefix, by the rest of their names."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }

@@ -26,6 +26,7 @@
                         and so on
     selected.json       the winner
     winner.safetensors  weights of the trained winner
+    checkpoints/        the state of the training of MasterNet or winner that runs now
     results/            the exported network, the result of the search, and its test predictions
     results_before/14/  a copy of `results/` of 14 trials for each super-block, before the study got
                         more
@@ -74,6 +75,7 @@ RESULTS = "results"
 RESULTS_BEFORE = "results_before"
 RIVALS = "rivals"
 SLURM = "slurm"
+CHECKPOINTS = "checkpoints"
 RANKING = "masternets.json"  # how the MasterNet was chosen; written before the study begins
 
 # JSON files, without their suffix.

@@ -141,6 +141,11 @@ def _read_best(path: Path) -> int | None:
         return None
 
 
+def epoch_of(path: Path) -> int:
+    """Give the number of complete epochs of a checkpoint, from its name."""
+    return _place(path)[0][0]
+
+
 def _stem(epoch: int, step: int) -> str:
     return f"epoch-{epoch:04d}-step-{step:06d}"
 

@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from genets.training.recipe import RunRecipe
 from genets.training.run.distributed import Processes
 from genets.training.step import Teacher, teacher_logits
-from genets.training.student import Student
-
-NETWORK, AVERAGE, OPTIMIZER = "network.", "average.", "optimizer."
+from genets.training.student import AVERAGE, NETWORK, Student, strip_prefix
 
 
 class TrainingState(Student):
@@ -80,46 +78,7 @@ class TrainingState(Student):
         ]
         return bool(torch.stack(flags).all())  # the host waits for a GPU once
 
-    def tensors(self) -> dict[str, Tensor]:
-        """All tensors that the next step depends on, by the names that `load` reads."""
-        tensors = {NETWORK + name: value for name, value in self.net.state_dict().items()}
-        if self.average is not None:
-            average = self.average.module.state_dict()
-            tensors |= {AVERAGE + name: value for name, value in average.items()}
-        for index, entries in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"{OPTIMIZER}{index}.{name}": value for name, value in entries.items()
-                        if isinstance(value, Tensor)}  # fmt: skip
-        return tensors
-
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore the state from what `tensors` returned."""
-        self.net.load_state_dict(_under(NETWORK, tensors))
-        if self.average is not None:
-            self.average.module.load_state_dict(_under(AVERAGE, tensors))
-        packed = self.optimizer.state_dict()
-        packed["state"] = {}
-        for key, value in _under(OPTIMIZER, tensors).items():
-            index, _, name = key.partition(".")
-            packed["state"].setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict(packed)
-        self._restore_layout()
-
-    def _restore_layout(self) -> None:
-        """Fused SGD needs the momentum in the same memory layout as the weights."""
-        for parameter, entries in self.optimizer.state.items():
-            for name, value in entries.items():
-                if isinstance(value, Tensor) and value.shape == parameter.shape:
-                    entries[name] = torch.empty_like(parameter).copy_(value)
-
 
 def scored_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state of the network that was scored, from what `TrainingState.tensors` returned."""
-    return _under(AVERAGE, tensors) or _under(NETWORK, tensors)
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }
+    return strip_prefix(AVERAGE, tensors) or strip_prefix(NETWORK, tensors)

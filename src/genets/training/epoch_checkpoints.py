@@ -1,0 +1,140 @@
+"""Checkpoints after whole epochs, from which a training of `loop` continues.
+
+The folder of a checkpoint is named by a key, the digest of everything that the training depends on.
+So a training never continues from the checkpoint of another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from genets.core.errors import TrainingError
+from genets.core.log import get_logger
+from genets.core.validation import to_plain
+from genets.data import ImageData
+from genets.training.recipe import Recipe, with_all_fields
+from genets.training.run.checkpoint import Checkpoints, epoch_of
+from genets.training.score import Metric, Score
+
+if TYPE_CHECKING:
+    from genets.training.loop import Training
+
+_log = get_logger(__name__)
+
+SECONDS_BETWEEN = 60.0
+
+
+class EpochCheckpoints:
+    """The checkpoints of one training; several processes may share them.
+
+    Args:
+        folder: A folder for the checkpoints of one training at a time.
+        key: See `training_key`.
+        seconds: The least time between two checkpoints.
+    """
+
+    def __init__(self, folder: Path, key: str, *, seconds: float = SECONDS_BETWEEN) -> None:
+        self._folder, self._key, self._seconds = folder, key, seconds
+        self._saved_at = time.monotonic()
+
+    def count_epochs(self) -> int:
+        """Give the number of complete epochs of the newest checkpoint; 0 where there is none."""
+        own = self._folder / self._key
+        last = Checkpoints(own).last_path() if own.is_dir() else None
+        return 0 if last is None else epoch_of(last)
+
+    def resume(self, training: Training) -> None:
+        """Continue a training from its newest checkpoint, if there is one."""
+        own = self._folder / self._key
+        if not own.is_dir():
+            return
+        try:
+            checkpoint = Checkpoints(own, _log.warning).last()
+            if checkpoint is None:
+                return
+            state = checkpoint.state
+            floor = state["floor"] and Score.from_json(state["floor"])
+            training.load(state["epoch"], checkpoint.tensors, floor)
+        except (OSError, RuntimeError, TrainingError, KeyError, TypeError, ValueError) as error:
+            _log.warning("a training begins again, because its checkpoint is unusable: %s", error)
+            return
+        _log.info("a training continues after %d epochs", training.epoch)
+
+    def save_if_due(self, training: Training) -> None:
+        """Store a checkpoint after an epoch, unless the last one is recent.
+
+        A full disk costs the checkpoint, and not the training.
+        """
+        if time.monotonic() - self._saved_at < self._seconds or training.faults[0] is not None:
+            return
+        try:
+            self._remove_others()
+            tensors, floor = training.state()
+            state = {"epoch": training.epoch, "step": 0, "best": None,
+                     "floor": floor and floor.to_json()}  # fmt: skip
+            Checkpoints(self._folder / self._key).save(tensors, state)
+        except OSError as error:
+            _log.warning("a training has no checkpoint after epoch %d: %s", training.epoch, error)
+        self._saved_at = time.monotonic()
+
+    def _remove_others(self) -> None:
+        """Remove the checkpoints of other trainings, which ended or will not continue."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for path in self._folder.iterdir():
+            if path.name != self._key:
+                shutil.rmtree(path)
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the folder of the checkpoints of a training that has ended."""
+    with suppress(OSError):  # then the next training removes them
+        shutil.rmtree(folder)
+
+
+def training_key(
+    net: nn.Module,
+    data: ImageData,
+    recipe: Recipe,
+    *,
+    seed: int,
+    device: str,
+    teacher: nn.Module | None,
+    metric: Metric,
+) -> str:
+    """Give a digest of everything that a training depends on.
+
+    Args:
+        net: The network with its starting weights.
+        data: The images.
+        recipe: How the network is trained.
+        seed: The seed of the training.
+        device: The device that trains; its number does not count.
+        teacher: Its teacher, if it has one.
+        metric: The score that decides a linear start.
+    """
+    fold = data.fold and (data.fold.number, data.fold.count)
+    images = (data.name, data.resolution, data.seed, data.fingerprint, len(data.train), fold,
+              data.preprocessing.to_json())  # fmt: skip
+    plain: list[Any] = [images, to_plain(with_all_fields(recipe)), seed, device.partition(":")[0],
+                        metric.value]  # fmt: skip
+    digest = hashlib.blake2b(json.dumps(plain, sort_keys=True).encode(), digest_size=16)
+    for network in (net, teacher):
+        for name, tensor in ({} if network is None else network.state_dict()).items():
+            digest.update(name.encode())
+            digest.update(_bytes(tensor))
+        digest.update(b"end")
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    content: bytes = tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return content
