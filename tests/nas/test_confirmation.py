@@ -30,6 +30,8 @@ from genets.networks import build, save_weights
 from genets.networks.weights import read_weights
 from genets.structure import Structure
 from genets.training import Score, evaluate
+from genets.training.epoch_checkpoints import EpochCheckpoints
+from genets.training.loop import Training
 from genets.training.score import Metric
 
 MASTER = str(TINY)
@@ -47,7 +49,7 @@ def settings(**changes: Any) -> SearchSettings:
         "master": MASTER,
         "target": {"threads": 1, "batch_size": 8},
         "confirm_epochs": 1,
-        "final_training": {"epochs": 2},
+        "final_training": {"epochs": 3},
     }
     return SearchSettings(**values | changes)
 
@@ -125,6 +127,30 @@ def test_a_kill_costs_the_unfinished_candidate_alone(
     assert resumed[0] == first[0]
     assert train_candidates(context_of(study), CANDIDATES) == resumed
     assert len(trained) == 4
+
+
+def test_a_candidate_that_is_interrupted_continues_after_its_last_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EpochCheckpoints.__init__.__kwdefaults__, "seconds", 0.0)
+    asked, work, begun_after = settings(confirm_epochs=3), Training.epochs, []
+
+    def stopped(self: Training) -> Iterator[list[float]]:
+        begun_after.append(self.epoch)
+        for losses in work(self):
+            yield losses
+            if len(begun_after) == 1 and self.epoch == 2:
+                raise KeyboardInterrupt
+
+    with begun(tmp_path / "whole", asked) as study:
+        whole = train_candidates(context_of(study), CANDIDATES[:1])
+    monkeypatch.setattr(Training, "epochs", stopped)
+    with begun(tmp_path / "study", asked) as study:
+        with pytest.raises(KeyboardInterrupt):
+            train_candidates(context_of(study), CANDIDATES[:1])
+        assert plain(train_candidates(context_of(study), CANDIDATES[:1])) == plain(whole)
+        assert [path.suffix for path in study.confirmed_folder.iterdir()] == [".safetensors"]
+    assert begun_after == [0, 2]
 
 
 def test_another_run_gives_the_same(study: Study, tmp_path: Path) -> None:

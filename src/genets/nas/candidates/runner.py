@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from torch import nn
 
@@ -36,6 +36,11 @@ from genets.networks.channels import MasterChannels
 from genets.networks.inheritance import inherit
 from genets.structure import Structure
 from genets.training import Metric, Score, evaluate, fitting_threads, train_on
+from genets.training.epoch_checkpoints import (
+    EpochCheckpoints,
+    remove_checkpoints,
+    training_key,
+)
 from genets.training.loop import estimate_norm_statistics
 from genets.training.resources import failure_reason, is_out_of_memory
 from genets.training.teacher import TeacherNetwork
@@ -119,10 +124,19 @@ class CandidateJob(MasterNetJob):
         """See `workers.job.Job`."""
         return TrainedCandidate(structure, "failed", self.recipe.epochs, reason=reason)
 
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether the trained weights are written; those of a fold are not."""
+        return self.folder is not None and self.fold is None
+
     def weights_path(self, structure: Structure) -> Path:
         """The file of the trained weights; `folder` must not be None."""
         assert self.folder is not None
         return self.folder / f"{derive_seed(str(structure)):016x}.safetensors"
+
+    def checkpoints_folder(self, structure: Structure) -> Path:
+        """The folder of the checkpoints of its training; see `weights_path`."""
+        return self.weights_path(structure).with_suffix(".checkpoints")
 
 
 class CandidateRunner(MasterNetRunner):
@@ -150,6 +164,8 @@ class CandidateRunner(MasterNetRunner):
             lacks_memory = is_out_of_memory(error)
             if not (isinstance(error, GenetsError) or lacks_memory):
                 raise
+            if self.job.keeps_weights:
+                remove_checkpoints(self.job.checkpoints_folder(structure))
             return TrainedCandidate(
                 structure,
                 "failed",
@@ -164,19 +180,25 @@ class CandidateRunner(MasterNetRunner):
     def _trained_score(self, structure: Structure) -> Score:
         job = self.job
         net, data, teacher = self.start_training(structure)
+        facts: dict[str, Any] = {
+            "seed": job.seed, "teacher": teacher, "device": job.device, "metric": job.metric,
+        }  # fmt: skip
+        checkpoints = None
+        if job.keeps_weights:
+            key = training_key(net, data, job.recipe, **facts)
+            checkpoints = EpochCheckpoints(job.checkpoints_folder(structure), key)
         with fitting_threads(net, structure.resolution, job.recipe.batch_size):
-            train_on(
-                net, data, job.recipe,
-                seed=job.seed, teacher=teacher, device=job.device, metric=job.metric,
-            )  # fmt: skip
+            train_on(net, data, job.recipe, checkpoints=checkpoints, **facts)
         score = evaluate(net, data.validation, device=job.device)
         if job.int8_target is not None:
             quantised = score_quantised(net, data, data.validation, job.int8_target)
             score = replace(score, quantised=quantised)
-        if job.folder is not None and job.fold is None:
+        if job.keeps_weights:
+            path = job.weights_path(structure)
             with suppress(OSError):  # a worker on another machine has no such folder yet
-                job.folder.mkdir(parents=True, exist_ok=True)
-            save_weights(net, job.weights_path(structure), {"structure": str(structure)})
+                path.parent.mkdir(parents=True, exist_ok=True)
+            save_weights(net, path, {"structure": str(structure)})
+            remove_checkpoints(job.checkpoints_folder(structure))
         return score
 
     def start_training(self, structure: Structure) -> tuple[nn.Module, ImageData, nn.Module]:

@@ -26,7 +26,8 @@
                         and so on
     selected.json       the winner
     winner.safetensors  weights of the trained winner
-    checkpoints/        the state of the training of MasterNet or winner that runs now
+    checkpoints/        the state of the training of MasterNet or winner that runs now; that of a
+                        candidate is in confirmed/
     results/            the exported network, the result of the search, and its test predictions
     results_before/14/  a copy of `results/` of 14 trials for each super-block, before the study got
                         more
