@@ -231,6 +231,7 @@ def test_only_missing_trials_are_run(finished: Finished, tmp_path: Path) -> None
     shutil.copytree(finished[0], folder)
     for name in ("candidates.json", "confirmed.json", "selected.json", "winner.safetensors"):
         (folder / name).unlink()
+    shutil.rmtree(folder / "results")
     with sqlite3.connect(folder / "trials.sqlite") as database:
         rows = database.execute("SELECT * FROM trials ORDER BY 1, 2, 3").fetchall()
         database.execute("DELETE FROM trials WHERE repeat = 1 OR super_block = 0")
@@ -268,6 +269,22 @@ def test_a_finished_study_takes_more_trials(finished: Finished, tmp_path: Path) 
         run_search(settings(), folder)
 
 
+def test_a_finished_search_that_is_given_again_does_nothing(
+    finished: Finished, tmp_path: Path
+) -> None:
+    """Least of all to the exported network."""
+    folder = tmp_path / "study"
+    shutil.copytree(finished[0], folder)
+
+    def exported() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in (folder / "results").iterdir()}
+
+    before = exported()
+    result = run_search(settings(), folder, lab=Idle(settings()))
+    assert (result.selected, result.winner) == (finished[1].selected, finished[1].winner)
+    assert exported() == before
+
+
 @pytest.mark.usefixtures("finished")
 def test_only_the_export_reads_the_test_split(reads: Reads) -> None:
     assert {phase for purpose, phase in reads if purpose == "test"} == {"export"}
@@ -280,7 +297,7 @@ def test_an_infeasible_budget_is_refused_before_the_first_training(tmp_path: Pat
         run_search(settings(budget="0.0001x"), tmp_path, lab=lab)
     assert caught.value.fastest is not None
     failure = json.loads((tmp_path / "failure.json").read_text())
-    assert failure == {"sentence": str(caught.value), "infeasible_budget": True}
+    assert failure == {"sentence": str(caught.value)}
     assert "give a larger budget, which continues this study" in failure["sentence"]
     with pytest.raises(StudyError, match="seed: 0 in the study, 1 asked"):
         run_search(settings(budget="5x", seed=1), tmp_path)
@@ -353,6 +370,7 @@ def test_a_damaged_file_is_one_sentence(
     folder = tmp_path / "study"
     shutil.copytree(finished[0], folder)
     (folder / f"{name}.json").write_text(content)
+    (folder / "results" / "result.json").unlink()  # otherwise the search has ended
     if (name == "seconds" and content != "{") or (name == "confirmed" and content == "[]"):
         run_search(settings(), folder, lab=ClosedFormLatency(settings()))
         return

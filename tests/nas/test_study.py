@@ -468,12 +468,27 @@ def test_the_share_of_broken_images_may_change(tmp_path):
         Study.create_or_resume(tmp_path, both)
 
 
-def test_the_disk_space_of_trial_weights_may_change(tmp_path):
+def test_the_disk_space_of_trial_weights_may_change_beside_another_change(tmp_path):
     settings = SearchSettings(data="digits", budget="0.1ms")
     Study.create_or_resume(tmp_path, settings).close()
-    changed = settings.model_copy(update={"max_broken_share": 0.3, "trial_weights_mb": 5})
-    with Study.create_or_resume(tmp_path, changed) as study:
-        assert study.settings.trial_weights_mb == 5
+    free = {"max_broken_share": 0.3, "trial_weights_mb": 5}
+    trials = 1 + settings.trials_per_super_block
+    for changes in (free, {"trial_weights_mb": 6, "trials_per_super_block": trials}):
+        settings = settings.model_copy(update=changes)
+        with Study.create_or_resume(tmp_path, settings) as study:
+            assert study.settings == settings
+
+
+def test_the_budget_may_change_until_there_are_candidates(study):
+    study.record(done(0))
+    study.close()
+    other = SETTINGS.model_copy(update={"budget": "0.1ms"})
+    with Study.create_or_resume(study.folder, other) as changed:
+        assert changed.settings.budget == "0.1ms"
+        assert changed.results() == [done(0)]
+        changed.save_json("candidates", [])
+    with pytest.raises(StudyError, match=r"genets select \S+ --budget 0.2ms"):
+        Study.create_or_resume(study.folder, SETTINGS)
 
 
 def test_class_names_in_another_unicode_form_are_the_same_images(tmp_path):

@@ -32,7 +32,7 @@ from genets.nas.checks import check_search
 from genets.nas.context import SearchContext
 from genets.nas.image_loading import load_images
 from genets.nas.laboratory import Laboratory
-from genets.nas.master_training import master_paths, train_master
+from genets.nas.master_training import train_master
 from genets.nas.new_study import complete_settings, settings_at
 from genets.nas.result import SearchResult
 from genets.nas.rivals.comparison import compare_rivals
@@ -234,13 +234,9 @@ def _search(context: SearchContext, data: ImageData) -> SearchResult:
     contexts = context.each_budget()
     contexts = [each for each, _ in _each_met(contexts, _check_budget, refused)]
     master = cache(lambda: train_master(context, data))
-    paths = master_paths(context.study, context.settings.num_folds)
-    is_lost = not all(path.exists() for path in paths)
 
     def finish(here: SearchContext) -> SearchResult:
-        # Otherwise, a study of one budget is checked file by file.
-        result = load_result(here) if here.study.budget or is_lost else None
-        return result or _find_winner(here, data, master())
+        return load_result(here) or _find_winner(here, data, master())
 
     results = {each.study.budget: result for each, result in _each_met(contexts, finish, refused)}
     if context.settings.budgets:
@@ -342,15 +338,14 @@ def _failure_stored(study: Study) -> Iterator[None]:
     try:
         yield
     except GenetsError as error:
-        infeasible = isinstance(error, InfeasibleBudgetError)
-        if infeasible:
+        if isinstance(error, InfeasibleBudgetError):
             error.args = (
                 f"{error}; give a larger budget, which continues this study, or search in another "
                 "folder with a smaller MasterNet or a wider width range",
             )
         _log.error("%s", error)
         with suppress(StudyError):  # a full disk must not hide the error
-            study.save_failure(str(error), infeasible=infeasible)
+            study.save_failure(str(error))
         raise
 
 

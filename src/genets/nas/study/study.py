@@ -21,11 +21,12 @@ from genets.nas.study import layout
 from genets.nas.study.layout import in_round
 from genets.nas.study.reader import StudyReader, load_settings
 from genets.nas.study.records import Fault, RoundStart, Trial, TrialResult
-from genets.nas.study.trial_database import TrialDatabase, read_in_order
+from genets.nas.study.trial_database import TrialDatabase
 from genets.training.variants import Variant
 
 MAX_FAULTS = 1000  # of a study; study.log has all of them
-INFEASIBLE = "infeasible_budget"  # in the failure file: whether no structure met the budget
+# These settings change no other result, so they may always change.
+FREE = ("rivals", "max_broken_share", "trial_weights_mb")
 
 
 class Study(StudyReader):
@@ -43,12 +44,11 @@ class Study(StudyReader):
     def create_or_resume(cls, folder: str | Path, settings: SearchSettings) -> Self:
         """Begin a study in a new or empty folder, or continue the study in the folder.
 
-        The settings of a study may change in six ways. Where no structure met the budget, another
-        budget is taken, because no earlier step depends on it. Further budgets are added to those
-        that exist. More trials for each super-block are added to those that exist, and selection
-        begins anew; a study that has begun a second round refuses them. The largest share of broken
-        images and the disk space of trial weights may always change, and so may the rivals, also
-        together with another change.
+        Some settings of a study may change. Those of `FREE` may always change. Where no candidate
+        was selected for a budget, another budget is taken in its place, because no earlier step
+        depends on the budget. Further budgets are added to those that exist. More trials for each
+        super-block are added to those that exist, and selection begins anew; a study that has begun
+        a second round refuses them.
 
         Args:
             folder: The folder of the study.
@@ -120,9 +120,9 @@ class Study(StudyReader):
         rows = {name: [to_plain(each) for each in some] for name, some in stored.items()}
         self.save_json(layout.SHORT_TRAININGS, rows)
 
-    def save_failure(self, sentence: str, *, infeasible: bool) -> None:
+    def save_failure(self, sentence: str) -> None:
         """Store why this run stops. Raises StudyError."""
-        self.save_json(layout.FAILURE, {"sentence": sentence, INFEASIBLE: infeasible})
+        self.save_json(layout.FAILURE, {"sentence": sentence})
 
     def forget_failure(self) -> None:
         self._remove(f"{layout.FAILURE}.json")
@@ -159,22 +159,9 @@ class Study(StudyReader):
     def _take_changes(self, settings: SearchSettings) -> None:
         """Write other budgets, more trials or other rivals, where this study takes them."""
         before = load_settings(self.folder)
-        # Rivals change no other result, so they may change beside anything else.
-        stored = before.model_copy(update={"rivals": settings.rivals})
+        stored = before.model_copy(update={name: getattr(settings, name) for name in FREE})
         if _differ_only_in(("budget", "budgets"), stored, settings):
-            if stored.budgets or settings.budgets:
-                self._take_budgets(stored, settings)
-            elif self._found_no_structure():
-                self.files.write_settings(settings.to_toml())
-            elif read_in_order(self.folder / layout.TRIALS):
-                folder = shlex.quote(str(self.folder))
-                raise StudyError(
-                    f"{self.folder} is a study of another budget (budget: {stored.budget} in the "
-                    f"study, {settings.budget} asked); its trials answer the other budget without "
-                    f"training: genets select {folder} --budget {settings.budget}"
-                )
-        elif _differ_only_in(("max_broken_share", "trial_weights_mb"), stored, settings):
-            self.files.write_settings(settings.to_toml())
+            self._take_budgets(stored, settings)
         elif _differ_only_in(("trials_per_super_block",), stored, settings):
             has_moved = (self.folder / layout.ROUNDS).exists()
             if not has_moved and stored.trials_per_super_block < settings.trials_per_super_block:
@@ -183,7 +170,7 @@ class Study(StudyReader):
             self.files.write_settings(settings.to_toml())
 
     def _take_budgets(self, stored: SearchSettings, asked: SearchSettings) -> None:
-        """Take several budgets in place of the stored ones, or one in place of several.
+        """Take other budgets in place of the stored ones, or beside them.
 
         A budget with candidates must stay. Several budgets become one only where no structure
         has been screened for them. Raises StudyError.
@@ -194,7 +181,15 @@ class Study(StudyReader):
             loses_scores = bool(stored.budgets and not asked.budgets and study.screened())
             if study.has_candidates() or loses_scores:
                 begun.append(budget)
-        if missing := [budget for budget in begun if budget not in asked.all_budgets]:
+        missing = [budget for budget in begun if budget not in asked.all_budgets]
+        if missing and not (stored.budgets or asked.budgets):
+            folder = shlex.quote(str(self.folder))
+            raise StudyError(
+                f"{self.folder} is a study of another budget (budget: {stored.budget} in the "
+                f"study, {asked.budget} asked); its trials answer the other budget without "
+                f"training: genets select {folder} --budget {asked.budget}"
+            )
+        if missing:
             every = ",".join(dict.fromkeys((*begun, *asked.all_budgets)))
             raise StudyError(
                 f"study {self.folder} has results for {' and '.join(missing)}, so give the budgets "
@@ -228,13 +223,6 @@ class Study(StudyReader):
             self.files.write_settings(asked.to_toml())
             for path in files:
                 path.unlink()
-
-    def _found_no_structure(self) -> bool:
-        """Whether the last run stopped because no structure met the budget."""
-        try:
-            return bool(self.load_json(layout.FAILURE, lambda record: record.get(INFEASIBLE)))
-        except StudyError:  # a damaged file is no reason to refuse the settings of the study
-            return False
 
     def _grow(self, stored: SearchSettings, asked: SearchSettings) -> None:
         """Take settings with more trials, and remove the conclusions from fewer trials.
