@@ -47,7 +47,7 @@ def pieces(cost, stride: int = 2) -> dict[BlockProbe, float]:
 
 
 def work_cost(block, inputs, width, stride, side) -> float:
-    price = np.array([1.0, 0, 0.7, 0, 0.4, 2, 1.5, 0.3, 0.1, 0.6, 0.1, 0.2, 0.03, 0.5])
+    price = np.array([1.0, 0, 0.7, 0, 0.4, 2, 1.5, 0.3, 0.1, 0.6, 0.1, 0.2, 0.03])
     return float(price @ block_work(block, inputs, width, stride, side))
 
 
@@ -105,8 +105,8 @@ def test_falling_and_negative_costs_are_repaired() -> None:
     rests = [costs.rest_ms(one.block, width) for width in (16, 40, 64)]
     firsts = [float(costs.first_ms(one.block, [24], width)[0]) for width in (16, 40, 64)]
     assert rests[0] > 0
-    assert rests == sorted(rests)
-    assert firsts == sorted(firsts)
+    assert rests == pytest.approx(sorted(rests))
+    assert firsts == pytest.approx(sorted(firsts))
 
 
 def test_a_block_without_timings() -> None:

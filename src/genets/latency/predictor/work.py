@@ -20,7 +20,7 @@ CHANNEL_TILE = 16
 WORK = (
     "1x1", "1x1 tiled", "kxk", "kxk tiled", "5x5 and more tiled", "depth-wise",
     "depth-wise 5x5 and more", "1x1 ragged", "kxk ragged", "depth-wise ragged",
-    "moved", "written", "layers", "pooled",
+    "moved", "written", "layers",
 )  # fmt: skip
 # Multiply-adds and values are counted in millions per image; layers are counted one by one.
 _MILLION = 1e-6
@@ -79,12 +79,10 @@ def _layers_work(layers: Sequence[Layer], input_width: Array, width: int) -> Arr
 
 
 def _shortcut(work: _Work, inputs: Array, width: int, stride: int, resolution: int) -> None:
-    """Average pooling where the stride is not 1, and a projection where the shapes differ."""
+    """A projection where the shapes differ, by a convolution with the stride of the block."""
     side = -(-resolution // stride)
-    if stride != 1:
-        work.add("pooled", inputs * side**2 * _MILLION)
     projected = np.ones_like(inputs) if stride != 1 else (inputs != width).astype(np.float64)
-    work.convolution(inputs, width, 1, side, side, share=projected)
+    work.convolution(inputs, width, 1, resolution, side, share=projected)
 
 
 class _Work:
