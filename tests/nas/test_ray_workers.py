@@ -278,6 +278,22 @@ def test_a_stop_lets_the_running_groups_end(ray: FakeRay, job: MortalJob) -> Non
     assert all(actor.is_dead for actor in ray.actors)
 
 
+def test_a_group_runs_until_its_results_are_recorded(ray: FakeRay, tmp_path: Path) -> None:
+    """Otherwise, the first Ctrl-C during the last group would lose a finished training."""
+    monitor, stored = Monitor(), []
+
+    class WatchedJob(MortalJob):
+        def store(self, path: Path, content: bytes) -> None:
+            stored.append(monitor.running)
+
+    job = WatchedJob.within(tmp_path)
+    workers = RayWorkers(RayCluster(), WorkerPlan(1, 0, 1))
+    run = _Run(Connection(ray, str(job.marks)), workers, job, [("a", "b")], monitor)
+    assert [monitor.running for _ in run.results()] == [2, 2]
+    assert stored == [2, 2]
+    assert monitor.running == 0
+
+
 @pytest.mark.parametrize("step", ["begin", "prepare"])
 def test_workers_that_die_at_once_stop_the_search(ray: FakeRay, job: MortalJob, step: str) -> None:
     ray.doomed = lambda number, method: method == step

@@ -229,7 +229,6 @@ class _Run(Generic[Item, Result]):
         results: Sequence[Result] = outcome.results
         if call.group is not None:
             results = self._schedule.sift(call.group, results, call.host)
-            self._schedule.end(call.group, outcome.results)
         for path, content in outcome.files.items():
             self._job.store(path, content)
         is_short = len(results) < len(outcome.results)
@@ -240,6 +239,9 @@ class _Run(Generic[Item, Result]):
             self._free.append(call)
             self._give_work()  # before the results are given, so that the worker does not wait
         yield from results
+        if call.group is not None:
+            # Only now, because the first Ctrl-C waits for the groups that run.
+            self._schedule.end(call.group, outcome.results)
 
     def _give_work(self) -> None:
         """Give waiting groups to free workers."""
