@@ -39,7 +39,7 @@ from genets.nas.snapshot import Snapshot
 from genets.nas.study.reader import StudyReader
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.nas.study.study import Study
-from genets.nas.warnings import NOTHING_SCREENED
+from genets.nas.warnings import ALL_SCREENINGS_FAILED, NOTHING_SCREENED
 from genets.nas.watch.phases import list_phases
 from genets.nas.workers.job import Workers
 from genets.report.study.facts import finished_parts
@@ -210,7 +210,17 @@ def test_the_trials_decide_alone_where_every_screening_fails(
     failing = Screens(asked(screen=4))
     failing.failing = set(whole[0].batches[0])
     result = search(asked(screen=4), tmp_path, failing)
+    assert ALL_SCREENINGS_FAILED in result.warnings
+    assert NOTHING_SCREENED not in result.warnings
+
+
+def test_a_search_says_that_no_structure_could_be_screened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screening, "choose_to_screen", lambda *args: [])
+    result = search(asked(), tmp_path)
     assert NOTHING_SCREENED in result.warnings
+    assert ALL_SCREENINGS_FAILED not in result.warnings
 
 
 def test_a_study_of_an_older_version_keeps_its_scores(

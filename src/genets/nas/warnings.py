@@ -27,6 +27,11 @@ NOTHING_SCREENED = (
     "the budget; the trials alone predict which structures are good, and a larger "
     "--trials-per-super-block gives this search more of them"
 )
+ALL_SCREENINGS_FAILED = (
+    "the training of every screened structure failed, so the trials alone predict which structures "
+    "are good; when the reason is gone, a larger --trials-per-super-block gives this search more "
+    "trials, and screens structures again"
+)
 
 
 def list_warnings(study: Snapshot) -> list[str]:
@@ -51,9 +56,12 @@ def study_warnings(study: Snapshot) -> list[str]:
     warnings = []
     for each in study.rounds:
         warnings += round_warnings(each.number, each.master, each.confirmed)
-    unscreened = [each.selected and not each.has_screened for each in study.rounds]
-    if study.settings.screen and any(unscreened):
-        warnings.append(NOTHING_SCREENED)
+    if study.settings.screen:
+        unscreened = [each for each in study.rounds if each.selected and not each.has_screened]
+        reasons = [
+            ALL_SCREENINGS_FAILED if each.screened else NOTHING_SCREENED for each in unscreened
+        ]
+        warnings += dict.fromkeys(reasons)
     if study.model is not None and len(study.results) < study.planned:
         warnings += study.model.warnings()
     elif study.model is not None:
