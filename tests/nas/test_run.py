@@ -200,7 +200,9 @@ def test_other_settings_are_refused_with_the_difference(
 
 def test_select_for_another_budget_trains_no_network(finished: Finished) -> None:
     folder, result, _ = finished
+    times = (folder / "seconds.json").read_text()
     (other,) = select_top(folder, f"{2 * result.selected.budget_ms}ms", 1, lab=Idle(settings()))
+    assert (folder / "seconds.json").read_text() == times, "those of the search"
     assert other.high_ms <= other.budget_ms == pytest.approx(2 * result.selected.budget_ms)
     with pytest.raises(InfeasibleBudgetError, match="no structure of the design space meets"):
         select_top(folder, "1e-9ms", 1, lab=Idle(settings()))

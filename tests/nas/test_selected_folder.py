@@ -21,6 +21,7 @@ from genets.core.output_folder import MARKER
 from genets.latency import Budget
 from genets.nas.candidates import training
 from genets.nas.context import SearchContext
+from genets.nas.study.reader import StudyReader
 from genets.structure import Structure
 from json_keys import check_keys
 
@@ -125,6 +126,9 @@ def test_it_starts_from_a_winner_that_is_too_slow_for_its_own_budget(
     done = invoke("select", result.folder, *words, "--out", tmp_path / "out", "--json")
     assert done.exit_code == 0, done.output
     ((context, larger),) = starts
+    with context.phase("candidate training"):
+        pass
+    assert StudyReader(result.folder).seconds() == result.seconds, "the times of the search"
     assert (context.budget, context.target.batch_size) == (Budget.parse("0.7x"), batch_size)
     winner = result.budgets["0.9x"].selected
     assert winner.measured_ms > 0.7 * winner.master_ms

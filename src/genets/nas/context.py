@@ -108,6 +108,7 @@ class SearchContext:
         on_event: OnProgress | None = None,
         on_workers: Callable[[int, str], None] | None = None,
         monitor: Monitor | None = None,
+        timer: PhaseTimer | None = None,
     ) -> None:
         """Make the context of the first round.
 
@@ -127,6 +128,7 @@ class SearchContext:
             on_workers: Called with the number of the workers and their machines in words, when the
                 workers are chosen.
             monitor: Learns what the workers do.
+            timer: Takes the time of each phase; by default, the times are stored in the study.
         """
         self.study = study
         self.settings = study.settings
@@ -147,7 +149,9 @@ class SearchContext:
         self._on_event, self._on_workers = on_event, on_workers
         self._monitor = monitor or Monitor()
         self._reporter = Reporter(on_event)
-        self._timer = PhaseTimer(study.seconds(), lambda s: study.save_json(layout.SECONDS, s))
+        self._timer = timer or PhaseTimer(
+            study.seconds(), lambda seconds: study.save_json(layout.SECONDS, seconds)
+        )
         # The copies of this context, for rounds and budgets, share this function and its result.
         self._shared_workers = cache(self._choose_workers)
 
@@ -184,7 +188,7 @@ class SearchContext:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Wall time of each phase, over all runs of the study."""
+        """Wall time of each phase; in a search, over all runs of the study."""
         return self._timer.seconds
 
     @cached_property

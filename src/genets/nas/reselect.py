@@ -11,7 +11,7 @@ import torch
 from genets.core.errors import GenetsError, check_type
 from genets.core.gpu import check_one_kind
 from genets.core.log import get_logger, log_to_file
-from genets.core.progress import OnProgress
+from genets.core.progress import OnProgress, PhaseTimer
 from genets.latency import Budget, Target
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
 from genets.nas.context import SearchContext
@@ -95,7 +95,7 @@ def select_top(
             raise GenetsError(f"study {study.folder} has no trials yet; run its search first")
         context = SearchContext(
             study, num_classes, budget=asked, target=target, lab=lab,
-            wait_minutes=wait_minutes, on_event=on_event,
+            wait_minutes=wait_minutes, on_event=on_event, timer=unstored_timer(),
         )  # fmt: skip
         # The model of the last round that has selected, with everything that was trained since.
         here = context.in_round(current_round(context, selected=True))
@@ -113,6 +113,11 @@ def select_top(
         for candidate in selected:
             _log.info("selected: %s, %.4g ms per image", candidate.structure, candidate.measured_ms)
         return selected
+
+
+def unstored_timer() -> PhaseTimer:
+    """Make the timer of a selection, which leaves the times of the search as they are."""
+    return PhaseTimer({}, lambda seconds: None)
 
 
 def _check_resolution(context: SearchContext, asked: int | None) -> int | None:

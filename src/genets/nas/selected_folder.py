@@ -143,6 +143,7 @@ def _write_start(study: StudyReader, selection: Selection, path: Path) -> None:
     from genets.nas.candidates.runner import CandidateRunner
     from genets.nas.candidates.training import make_candidate_job, start_candidate
     from genets.nas.context import SearchContext
+    from genets.nas.reselect import unstored_timer
     from genets.nas.round_start import current_round
     from genets.nas.start import starting_preprocessing
     from genets.nas.study.study import Study
@@ -154,6 +155,7 @@ def _write_start(study: StudyReader, selection: Selection, path: Path) -> None:
         first = SearchContext(
             opened, num_classes, budget=selection.budget, target=selection.target,
             preprocessing=preprocessing, wait_minutes=selection.wait_minutes,
+            timer=unstored_timer(),
         )  # fmt: skip
         here = first.in_round(current_round(first, selected=True))
         restore_start(here)
