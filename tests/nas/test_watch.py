@@ -267,6 +267,20 @@ def test_a_half_written_record_is_read_again(
     assert genets.read_status(folder).state == "finished"
 
 
+def test_a_half_written_latency_table_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(STORED, tmp_path / "study"))
+    (table,) = layout.list_tables(folder / layout.LATENCY)
+    complete = table.read_text()
+    table.write_text(complete[: len(complete) // 2])
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    with pytest.raises(StudyError, match=rf"{table.name} is damaged"):
+        genets.read_status(folder)
+    monkeypatch.setattr(time, "sleep", lambda _: table.write_text(complete))
+    assert genets.read_status(folder).phases
+
+
 def test_the_rate_is_that_of_the_last_steps() -> None:
     record = RunRecord().with_step(Progress("trials", 5, 100), 1000.0)  # 5 of an earlier run
     assert record.steps_per_second(1010.0) is None

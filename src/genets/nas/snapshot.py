@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from genets.core.errors import GenetsError, StudyError, counted
+from genets.core.errors import GenetsError, StudyError, TargetError, counted
 from genets.latency import Budget, LatencyTable
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.round_trials import RoundTrials, fit_rounds
@@ -359,4 +359,8 @@ def _read_targets(study: StudyReader) -> Iterator[TargetLatency]:
     own = study.settings.target.resolved().name
     for path in sorted(layout.list_tables(study.latency_folder), key=lambda path: path.stem != own):
         networks = MeasuredNetworks(layout.measured_path(path))
-        yield TargetLatency(LatencyTable.load(path), networks)
+        try:
+            table = LatencyTable.load(path)
+        except TargetError as error:
+            raise StudyError(str(error)) from error
+        yield TargetLatency(table, networks)
