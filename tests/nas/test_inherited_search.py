@@ -21,10 +21,12 @@ from torch import nn
 
 from command_line import invoke
 from genets.core.errors import DivergedError, GenetsError, SettingsError, TrainingError
+from genets.core.files import write_atomic
 from genets.data import load_data
+from genets.nas.candidates import training
 from genets.nas.candidates.assembly import nearest_trials, needed_trials
 from genets.nas.candidates.runner import CandidateJob, CandidateRunner
-from genets.nas.candidates.training import make_candidate_job
+from genets.nas.candidates.training import make_candidate_job, train_candidates
 from genets.nas.context import SearchContext
 from genets.nas.result import SearchResult
 from genets.nas.search import run_search
@@ -363,9 +365,19 @@ def test_a_new_classifier_is_said(tmp_path: Path) -> None:
 
 
 def test_a_master_net_within_the_budget_is_a_candidate_as_it_is(
-    pretrained: Path, tmp_path: Path
+    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a rate of almost 0, the other candidates hardly learn, so the MasterNet wins."""
+    """With a rate of almost 0, the other candidates hardly learn, so the MasterNet wins.
+
+    Its weights are written once, and never half of them.
+    """
+    written: list[Path] = []
+
+    def write(path: Path, content: bytes) -> None:
+        written.append(path)
+        write_atomic(path, content)
+
+    monkeypatch.setattr(training, "write_atomic", write)
     still = SHORT | {"learning_rate": 1e-9}
     result = search(
         tmp_path / "study", asked(pretrained, budget="2x", master_training=still,
@@ -381,6 +393,9 @@ def test_a_master_net_within_the_budget_is_a_candidate_as_it_is(
         kept, _ = read_weights(study.master_weights)
         assert all(torch.equal(exported[name], kept[name]) for name in kept)
         assert any("the trained MasterNet itself" in each for each in result.warnings)
+        context = SearchContext(study, 10, workers=1)
+        train_candidates(context, study.candidates())
+        assert written == [make_candidate_job(context).weights_path(MASTER)]
 
 
 class HarmfulTraining(ClosedFormLatency):

@@ -10,7 +10,6 @@ after quantisation (see `quantised`), and that score decides.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 from torch import nn
 
 from genets.core.errors import GenetsError, TrainingError
+from genets.core.files import write_atomic
 from genets.core.log import get_logger
 from genets.data import ImageData
 from genets.nas.candidates.assembly import needed_trials
@@ -210,7 +210,8 @@ def _take_master(
         return list(structures)
     epochs = context.settings.master_training.epochs
     ended[master] = TrainedCandidate.of(master, epochs, score)
-    _copy_master_weights(context)
+    if not make_candidate_job(context).weights_path(master).exists():
+        _copy_master_weights(context)
     if context.int8_target is not None and score.quantised is None:
         reason = f"the quantisation of the MasterNet failed; {layout.LOG} has the reason"
         ended[master] = TrainedCandidate(master, "failed", epochs, reason=reason)
@@ -222,7 +223,7 @@ def _copy_master_weights(context: SearchContext) -> None:
     study, job = context.study, make_candidate_job(context)
     with study.files.explained():
         study.confirmed_folder.mkdir(exist_ok=True)
-        shutil.copyfile(study.master_weights, job.weights_path(context.master))
+        write_atomic(job.weights_path(context.master), study.master_weights.read_bytes())
 
 
 def _train_missing(
