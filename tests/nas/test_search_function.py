@@ -59,6 +59,10 @@ def test_the_settings_of_a_study_stand_under_all(tmp_path):
         ({"preset": "papr"}, "unknown preset 'papr'; did you mean paper"),
         ({"bugdet": "1x"}, "unknown setting 'bugdet'; did you mean budget"),
         ({"budget": "1"}, "budget '1' has no unit"),
+        ({"workers": "2"}, "workers must be an integer or None, not '2'"),
+        ({"wait_minutes": "5"}, "wait_minutes must be a number, not '5'"),
+        ({"workers_on": 5}, r"workers_on must be local, ray, slurm, or .*RayCluster\(\), not 5"),
+        ({"workers_on": genets.RayCluster}, "not the class RayCluster"),
     ],
 )
 def test_faults(tmp_path, changes, message):

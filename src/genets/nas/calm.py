@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from genets.core.errors import SettingsError, counted
+from genets.core.errors import SettingsError, check_type, counted
 from genets.core.log import get_logger
 from genets.core.progress import OnProgress, Progress
 from genets.latency import Budget, Target
@@ -21,7 +21,8 @@ WAITING = "waiting for a calm device"  # the name of the phase
 
 
 def check_wait(wait_minutes: float) -> float:
-    """Return the longest wait. Raises SettingsError unless it is finite and 0 or more."""
+    """Return the longest wait. Raises GenetsError unless it is finite and 0 or more."""
+    check_type("wait_minutes", wait_minutes, (int, float), "a number")
     if not 0 <= wait_minutes < math.inf:
         raise SettingsError(f"wait_minutes must be 0 or more and finite, not {wait_minutes!r}")
     return wait_minutes

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 from genets.nas.workers.monitor import Monitor
 
@@ -129,6 +129,7 @@ class Workers(Protocol):
         """
 
 
+@runtime_checkable
 class Machines(Protocol):
     """The machines that run workers, as a user names them; as a text, they are in words."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from genets.core.errors import SettingsError, unknown_name
+from genets.core.errors import SettingsError, check_type, unknown_name
 from genets.core.lazy import import_on_call
 from genets.nas.workers.job import Machines
 
@@ -25,9 +25,13 @@ def find_machines(where: str | Machines, **fields: Any) -> Machines:
         fields: What the user says about the machines of the name.
 
     Raises:
-        GenetsError: The name is unknown, or a field is wrong.
+        GenetsError: The name is unknown, a field is wrong, or something else is given.
     """
     if not isinstance(where, str):
+        allowed = f"{', '.join(MACHINES)}, or a cluster such as genets.RayCluster()"
+        if isinstance(where, type):  # the class of a cluster
+            raise SettingsError(f"workers_on must be {allowed}, not the class {where.__name__}")
+        check_type("workers_on", where, Machines, allowed)
         return where
     if where not in MACHINES:
         raise SettingsError(unknown_name("kind of workers", where, MACHINES))
