@@ -13,7 +13,7 @@ from rounds_lab import ClosedFormLaboratory, search, settings
 
 from command_line import invoke
 from genets.core.errors import StudyError, WorkersError
-from genets.nas.faults import MAX_FAULTS, describe_faults, read_faults
+from genets.nas.faults import MAX_FAULTS, describe_faults, study_faults
 from genets.nas.snapshot import Snapshot
 from genets.nas.study import study as study_module
 from genets.nas.study.records import Fault, TrainedCandidate, Trial, TrialResult
@@ -56,7 +56,8 @@ def test_a_continued_search_knows_the_faults_of_earlier_runs(tmp_path: Path) -> 
     assert not any("NaN" in each for each in result.warnings)  # it was tried again
     assert death in json.loads(result.files["result"].read_text())["warnings"]
     assert death in study_record(Snapshot.read(tmp_path))["warnings"]
-    assert [each for each in result.warnings if each in read_faults(tmp_path)] == [death, failed]
+    faults = study_faults(Snapshot.read(tmp_path))
+    assert [each for each in result.warnings if each in faults] == [death, failed]
 
 
 class Vanishing(ClosedFormLaboratory):
@@ -116,7 +117,25 @@ def test_a_study_keeps_the_last_faults(tmp_path: Path, monkeypatch: pytest.Monke
         assert [each.sentence for each in study.faults()] == ["worker 1 died", "worker 2 died"]
     (tmp_path / "faults.json").write_text('[{"time": "noon"}]')
     with pytest.raises(StudyError, match=r"faults\.json is damaged"):
-        read_faults(tmp_path)
+        Snapshot.read(tmp_path)
+
+
+def test_a_structure_that_fails_for_two_budgets_is_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search that is stopped says the same as a search that ends."""
+    asked = settings(rounds=1, budget=None, budgets=("0.9x", "0.8x"))
+    record = [TrainedCandidate(MASTER, "failed", 3, reason="memory ran out").to_json()]
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with Study.create_or_resume(tmp_path, asked) as study:
+        for each in study.each_budget():
+            each.save_json("confirmed", record)
+    monkeypatch.setattr("genets.nas.search.run_search", stop)
+    result = invoke("search", "--out", tmp_path)
+    assert "1 candidate failed (memory ran out): " in result.stderr
 
 
 @pytest.mark.parametrize(

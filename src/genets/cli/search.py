@@ -350,7 +350,8 @@ def _shown_continuation(out: Path, worker_options: str) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, GenetsError) as end:
         from genets.cli.output import print_remark
-        from genets.nas.faults import read_faults
+        from genets.nas.faults import study_faults
+        from genets.nas.snapshot import Snapshot
         from genets.nas.study.reader import is_study
 
         if is_study(out):
@@ -358,7 +359,7 @@ def _shown_continuation(out: Path, worker_options: str) -> Iterator[None]:
             # the faults of the runs before.
             with suppress(GenetsError):  # the study may be what is damaged
                 is_other = isinstance(end, (InfeasibleBudgetError, SettingsError))
-                for sentence in () if is_other else read_faults(out):
+                for sentence in () if is_other else study_faults(Snapshot.read(out)):
                     print_remark(f"warning: {sentence}")
             if isinstance(end, KeyboardInterrupt):
                 again = f"genets search --out {shlex.quote(str(out))}{worker_options}"

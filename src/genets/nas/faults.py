@@ -5,13 +5,10 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 from genets.core.errors import counted
-from genets.nas.study import layout
-from genets.nas.study.reader import StudyReader
+from genets.nas.snapshot import Snapshot
 from genets.nas.study.records import Fault, TrainedCandidate, TrialResult
-from genets.nas.study.trial_database import read_in_order
 from genets.structure import Structure
 
 MAX_FAULTS = 10  # sentences about faults that cost no result, the newest ones
@@ -65,23 +62,10 @@ def _failed(trained: Iterable[TrainedCandidate]) -> Mapping[str, Sequence[str]]:
     return structures
 
 
-def read_faults(folder: Path) -> list[str]:
-    """Describe what went wrong so far in a study, which may be unfinished; see `describe_faults`.
-
-    Raises StudyError where the folder is no study or a file is damaged.
-    """
-    study = StudyReader(folder)
-    rounds = study.round_numbers
-    results = [
-        result
-        for number in rounds
-        for result in read_in_order(folder / layout.in_round(number, layout.TRIALS))
-    ]
-    budgets = study.each_budget()
-    pairs = [(budget, number) for number in rounds for budget in budgets]
-    screened = [each for budget, number in pairs for each in budget.screened(number)]
-    trained = [each for budget, number in pairs for each in budget.trained(number)]
-    return describe_faults(study.faults(), results, screened, trained, study.settings.structure)
+def study_faults(study: Snapshot) -> list[str]:
+    """Describe what went wrong so far in a study; see `describe_faults`."""
+    screened = [each for of_round in study.rounds for each in of_round.screened]
+    return describe_faults(study.faults, study.results, screened, study.confirmed, study.master)
 
 
 def _describe(names_of: Mapping[str, Sequence[str]], noun: str) -> list[str]:

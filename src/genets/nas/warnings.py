@@ -9,7 +9,7 @@ from pathlib import Path
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.undecided import MAX_MORE_TRIALS, UndecidedChoice, trials_to_settle
-from genets.nas.faults import describe_faults
+from genets.nas.faults import study_faults
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.snapshot import Snapshot
 from genets.nas.study.records import Candidate, TrainedCandidate
@@ -69,9 +69,7 @@ def study_warnings(study: Snapshot) -> list[str]:
         warnings += trial_warnings(study.model, study.settings, study.folder, screened=screened)
     elif study.results:
         warnings.append(f"no accuracy model can be fitted: {study.model_failure}")
-    tried = [each for of_round in study.rounds for each in of_round.screened]
-    faults = describe_faults(study.faults, study.results, tried, study.confirmed, study.master)
-    return warnings + _noise_warnings(study) + faults
+    return warnings + _noise_warnings(study) + study_faults(study)
 
 
 def balance_cure(settings: SearchSettings) -> str:
