@@ -15,6 +15,7 @@ from genets.latency.engines import devices
 from genets.latency.timing import clock
 from genets.nas import latency_tables
 from genets.nas import search as nas_search
+from genets.nas.settings.presets import PRESETS
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.study import Study
 from json_keys import check_keys
@@ -230,6 +231,7 @@ def test_a_table_takes_no_option_of_the_figures(option, tmp_path):
         ("--width-step", 16, "a search space"),
         ("--num-classes", 1000, "a number of classes"),
         ("--seed", 0, "a seed"),
+        ("--preset", "photos", "settings"),
     ],
 )
 def test_the_table_of_a_study_takes_target_options_alone(
@@ -265,6 +267,26 @@ def test_a_table_says_its_source_and_its_error(
     assert invoke(*command).stdout.endswith(f" in {tmp_path}{words}\n")
     record = json.loads(invoke(*command, "--json").stdout)
     assert (record["source"], record["rmspe"]) == (source, rmspe)
+
+
+@pytest.mark.parametrize(
+    ("preset", "seconds"), [(None, 30.0), ("photos", 300.0), ("paper-literal", 300.0)]
+)
+def test_a_table_made_ahead_is_that_of_the_preset(preset, seconds, tmp_path, monkeypatch):
+    asked = []
+
+    def stopped(master, space, *words, time_limit_s, **options):
+        asked.append((space, time_limit_s))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LatencyTable, "build", stopped)
+    words = ("--preset", preset) if preset else ()
+    invoke("profile", "--table", NETWORKS[0], *words, "--out", tmp_path / "table")
+    ((space, time_limit_s),) = asked
+    assert time_limit_s == seconds
+    settings = SearchSettings(data="digits", budget="1x", master=NETWORKS[0],
+                              space=PRESETS[preset or "quick"].get("space", {}))  # fmt: skip
+    assert space == settings.space.design_space().around(settings.structure)
 
 
 def test_a_table_made_ahead_has_every_option_of_the_search_space(tmp_path, monkeypatch):

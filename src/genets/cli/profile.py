@@ -20,6 +20,7 @@ from genets.cli.options import (
     given,
     make_target,
     option,
+    preset_names,
 )
 from genets.core.errors import SettingsError
 from genets.core.output_folder import check_writable_folder
@@ -31,6 +32,7 @@ FIGURE_OPTIONS = (
 # What a study has of its own, by the option that sets it for a table of a MasterNet.
 STUDY_HAS = {
     "out": "a folder",
+    "preset": "settings",
     "resolution": "a search space",
     "num_classes": "a number of classes",
     "seed": "a seed",
@@ -105,6 +107,15 @@ def profile(
             autocompletion=complete_structures,
         ),
     ] = None,
+    preset: Annotated[
+        str | None,
+        option(
+            "Preset of the later search, which gives search space and seconds of timing. Only with "
+            "--table MASTERNET.",
+            "none: the defaults of a search, 30 seconds of timing",
+            choices=preset_names(),
+        ),
+    ] = None,
     num_classes: Annotated[
         int, option("Number of classes of the data. Only with --table MASTERNET.", min=1)
     ] = 1000,
@@ -119,7 +130,8 @@ def profile(
     kept in OUT, and the same command continues.
 
     --table makes the latency table that a search needs. A later search in OUT uses the table if
-    target, MasterNet, search space and number of classes are the same. With --table STUDY, give
+    target, MasterNet, search space and number of classes are the same, whatever its seconds of
+    timing: give the --preset of that search. With --table STUDY, give
     target options alone; those that you leave out come from the study. --table takes no options of
     the figures.
 
@@ -133,7 +145,8 @@ def profile(
         check_writable_folder(out)
     _check_options(context, table, space)
     if table is not None:
-        _make_table(table, out, target, space, resolution, num_classes, seed, json)
+        settings = space | {"master": table, "resolution": resolution, "seed": seed}
+        _make_table(table, out, target, preset, settings, num_classes, json)
         return
     figures = given(
         resolution=resolution,
@@ -207,13 +220,16 @@ def _make_table(
     name: str,
     out: Path | None,
     target: dict[str, Any],
-    space: dict[str, Any],
-    resolution: int | None,
+    preset: str | None,
+    given: dict[str, Any],
     num_classes: int,
-    seed: int,
     json: bool,
 ) -> None:
-    """Measure the table of the MasterNet or study `name`, store it and print its error."""
+    """Measure the table of the MasterNet or study `name`, store it and print its error.
+
+    given: The settings of the later search that the options give.
+    """
+    from genets.nas.new_study import settings_at
     from genets.nas.settings.settings import SearchSettings
     from genets.nas.study.reader import is_study, load_settings
 
@@ -224,8 +240,10 @@ def _make_table(
     else:
         if out is None:
             raise SettingsError("--table MASTERNET needs --out, the folder of the later search")
-        values = space | {"master": name, "resolution": resolution, "target": make_target(target)}
-        settings = SearchSettings(data="none", budget="1x", **values)
+        # A table needs no starting weights, which this machine may lack.
+        unused = {"data": "none", "budget": "1x", "pretrained": False}
+        values = settings_at(out, preset, given, {"target": make_target(target)}, unused)
+        settings = SearchSettings(**values)
     # PyTorch is imported only after the options are checked.
     from genets.cli.output import print_result
     from genets.cli.progress import show_progress
@@ -241,10 +259,7 @@ def _make_table(
             made, path = table_for_study(Path(name), chosen, show)
         else:
             assert out is not None
-            around = settings.space.design_space().around(settings.structure)
-            made, path = table_ahead(
-                around, settings.target, num_classes, out, seed=seed, on_progress=show
-            )
+            made, path = table_ahead(settings, num_classes, out, show)
     record = {
         "table": str(path),
         "target": made.target.name,

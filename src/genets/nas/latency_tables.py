@@ -8,12 +8,10 @@ from genets.core.errors import StudyError
 from genets.core.output_folder import make_folder
 from genets.latency import LatencyTable, TableSettings, Target
 from genets.nas.laboratory import Laboratory, OnShare
+from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
 from genets.nas.study.reader import is_study
 from genets.nas.study.study import Study
-from genets.structure import SearchSpace
-
-SECONDS = 30.0  # of timing
 
 
 def table_for_study(
@@ -36,36 +34,24 @@ def table_for_study(
         settings, num_classes = study.settings, study.num_classes()
         if num_classes is None:
             raise StudyError(f"study {folder} has not begun: its number of classes is not known")
-        space = settings.space.design_space().around(settings.structure)
-        expected = TableSettings(space, target or settings.target, num_classes)
+        expected = _expected_table(settings, target or settings.target, num_classes)
         path = layout.table_path(study.latency_folder, expected.target.name)
-        table = Laboratory().prepare_table(
-            path,
-            expected,
-            seed=settings.seed,
-            time_limit_s=settings.table_seconds,
-            on_progress=on_progress,
-        )
-        return table, path
+        return _prepare(path, expected, settings, on_progress), path
 
 
 def table_ahead(
-    space: SearchSpace,
-    target: Target,
+    settings: SearchSettings,
     num_classes: int,
     folder: Path,
-    *,
-    seed: int = 0,
     on_progress: OnShare | None = None,
 ) -> tuple[LatencyTable, Path]:
     """Load or build the latency table that a new search in `folder` will use.
 
     Args:
-        space: The search space.
-        target: The target.
+        settings: The settings of the search. Its MasterNet, search space, target, seed and
+            `table_seconds` count.
         num_classes: The number of classes of the data.
         folder: The folder of the new search.
-        seed: Seed of the networks that are measured.
         on_progress: Called with the share that is done, 0 to 1.
 
     Returns:
@@ -78,16 +64,27 @@ def table_ahead(
         raise StudyError(
             f"{folder} is already a study; give its folder to --table instead of a MasterNet"
         )
-    path = layout.table_path(folder / layout.LATENCY, target.name)
+    expected = _expected_table(settings, settings.target, num_classes)
+    path = layout.table_path(folder / layout.LATENCY, expected.target.name)
     if not path.exists():
-        target.check()  # a wrong target must leave no folder behind
+        expected.target.check()  # a wrong target must leave no folder behind
     make_folder(folder)
     path.parent.mkdir(exist_ok=True)
-    table = Laboratory().prepare_table(
+    return _prepare(path, expected, settings, on_progress), path
+
+
+def _expected_table(settings: SearchSettings, target: Target, num_classes: int) -> TableSettings:
+    space = settings.space.design_space().around(settings.structure)
+    return TableSettings(space, target, num_classes)
+
+
+def _prepare(
+    path: Path, expected: TableSettings, settings: SearchSettings, on_progress: OnShare | None
+) -> LatencyTable:
+    return Laboratory().prepare_table(
         path,
-        TableSettings(space, target, num_classes),
-        seed=seed,
-        time_limit_s=SECONDS,
+        expected,
+        seed=settings.seed,
+        time_limit_s=settings.table_seconds,
         on_progress=on_progress,
     )
-    return table, path
