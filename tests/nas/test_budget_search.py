@@ -25,6 +25,7 @@ from genets.nas.selection.fastest import NUM_FASTEST, check_feasible
 from genets.nas.selection.learned_latency import LearnedLatency
 from genets.nas.selection.measured import MeasuredNetworks
 from genets.nas.selection.network_latency import LEAST_SHARE, NetworkLatency
+from genets.nas.selection.resolutions import take_trained
 from genets.nas.study.records import Candidate
 from genets.structure import Block, DesignSpace, SearchSpace, Structure, SuperBlock
 
@@ -347,7 +348,7 @@ def test_a_busy_device_neither_meets_nor_refuses_a_budget(
 
     busy = context(Table(), device, budget)
     networks = MeasuredNetworks(tmp_path / "m.json", MASTER, in_turn, budget=busy.budget)
-    busy.latency.measure = networks.measure
+    busy.latency.measure, busy.latency.measured = networks.measure, networks.stored
     model: Any = Model()
     with pytest.raises(BusyDeviceError, match="other programs kept the device busy"):
         BudgetSearch(busy, model).run()
@@ -419,7 +420,7 @@ def test_beside_others_a_ratio_is_decided_with_a_margin(tmp_path: Path) -> None:
 
     busy = context(Table(), device, "0.7x")
     networks = MeasuredNetworks(tmp_path / "m.json", MASTER, in_turn, budget=busy.budget)
-    busy.latency.measure = networks.measure
+    busy.latency.measure, busy.latency.measured = networks.measure, networks.stored
     model: Any = Model()
     (selected,) = BudgetSearch(busy, model).run()
     assert selected.disturbed
@@ -589,3 +590,23 @@ def test_latencies_of_earlier_searches_correct_the_table_unless_they_are_disturb
     assert learned.too_slow == (set() if disturbed else {known})
     predicted = learned.table.predict_ms_per_image(known)
     assert predicted == pytest.approx(true_ms(known) * (1.0 if disturbed else slower))
+
+
+def test_trained_structures_come_in_the_order_of_the_predictions() -> None:
+    """Where nothing is wrong any more, the gains are equal, and the order still differs."""
+
+    class Saturated(Model):
+        def predict(self, structure: Structure) -> Prediction:
+            fall: Any = SimpleNamespace(
+                mean=super().predict(structure).mean, interval=lambda deviations: (0.0, 1.0)
+            )
+            return Prediction(1.0, 0.1, 0.0, fall)
+
+    model: Any = Saturated()
+    device = Device()
+    stage = MASTER.stage(1)
+    trained = [MASTER.with_stage(1, replace(stage, depth=depth)) for depth in (1, 3, 2)]
+    device.measure(trained)
+    candidates = take_trained(context(Table(), device, "1ms"), model, trained)
+    assert [each.structure.stage(1).depth for each in candidates] == [3, 2, 1]
+    assert [each.measured_ms for each in candidates] == [true_ms(s.structure) for s in candidates]

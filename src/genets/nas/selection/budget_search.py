@@ -117,11 +117,6 @@ class BudgetSearch:
         chosen = self._proposals.best_first(choose(list(self._learned.fitting)))
         return [self._make_candidate(structure) for structure in chosen]
 
-    def take_trained(self, structure: Structure) -> Candidate:
-        """Make a candidate of a trained structure whose stored latency meets the budget."""
-        self._learned.take(structure)
-        return self._make_candidate(structure)
-
     def _find(self, propose: Callable[[], Sequence[Structure]], on_attempt: OnAttempt) -> None:
         """Measure what is proposed, until structures meet the budget and nothing new is proposed.
 
@@ -163,30 +158,35 @@ class BudgetSearch:
         return bool(closer)
 
     def _make_candidate(self, structure: Structure) -> Candidate:
-        latency, table = self._learned.measured[structure], self._context.latency.table
-        prediction = self._model.predict(structure)
-        # Trials show which structure is better at any resolution, but not how good it is there.
-        has_trials = self._proposals.resolution == self._model.master.resolution
-        std = prediction.std if has_trials else math.nan
-        low, high = (None, None) if math.isnan(std) else prediction.interval()
-        low_ms, high_ms = latency.interval_ms(self._budget)
-        return Candidate(
-            structure=structure,
-            budget_ms=latency.budget_ms(self._budget),
-            predicted_ms=table.predict_ms_per_image(structure) * latency.slowdown(table),
-            measured_ms=latency.median_ms(self._budget),
-            low_ms=low_ms,
-            high_ms=high_ms,
-            master_ms=latency.master_ms_per_image,
-            noisy=latency.network.noisy,
-            predicted_accuracy=prediction.value if has_trials else None,
-            predicted_accuracy_std=None if math.isnan(std) else std,
-            table_rmspe=table.rmspe,
-            outside=self._model.tried.outside(structure),
-            disturbed=latency.disturbed,
-            predicted_accuracy_low=low,
-            predicted_accuracy_high=high,
-        )
+        return make_candidate(self._context, self._model, structure)
+
+
+def make_candidate(context: SearchContext, model: AccuracyModel, structure: Structure) -> Candidate:
+    """Make the candidate of a structure that the study has measured."""
+    latency, table = context.latency.measured[structure], context.latency.table
+    prediction = model.predict(structure)
+    # Trials show which structure is better at any resolution, but not how good it is there.
+    has_trials = structure.resolution == model.master.resolution
+    std = prediction.std if has_trials else math.nan
+    low, high = (None, None) if math.isnan(std) else prediction.interval()
+    low_ms, high_ms = latency.interval_ms(context.budget)
+    return Candidate(
+        structure=structure,
+        budget_ms=latency.budget_ms(context.budget),
+        predicted_ms=table.predict_ms_per_image(structure) * latency.slowdown(table),
+        measured_ms=latency.median_ms(context.budget),
+        low_ms=low_ms,
+        high_ms=high_ms,
+        master_ms=latency.master_ms_per_image,
+        noisy=latency.network.noisy,
+        predicted_accuracy=prediction.value if has_trials else None,
+        predicted_accuracy_std=None if math.isnan(std) else std,
+        table_rmspe=table.rmspe,
+        outside=model.tried.outside(structure),
+        disturbed=latency.disturbed,
+        predicted_accuracy_low=low,
+        predicted_accuracy_high=high,
+    )
 
 
 def attempt_text(context: SearchContext, top: int) -> str:

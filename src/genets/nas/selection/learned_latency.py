@@ -67,10 +67,6 @@ class LearnedLatency:
         latencies = self._known | self.measured
         return {structure for structure, m in latencies.items() if not m.meets(self._budget)}
 
-    def take(self, structure: Structure) -> None:
-        """Take a structure that another search of the study has measured."""
-        self.measured[structure] = self._latency.measured[structure]
-
     def measure(self, structures: Sequence[Structure], *, to_refuse: bool = False) -> None:
         """Measure structures, correct the table, and move the aim.
 

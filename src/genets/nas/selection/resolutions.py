@@ -9,7 +9,12 @@ from genets.core.errors import InfeasibleBudgetError
 from genets.core.progress import Report
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.context import SearchContext
-from genets.nas.selection.budget_search import BudgetSearch, OnAttempt, attempt_text
+from genets.nas.selection.budget_search import (
+    BudgetSearch,
+    OnAttempt,
+    attempt_text,
+    make_candidate,
+)
 from genets.nas.settings.final_training import candidates_at_each
 from genets.nas.study.records import Candidate
 from genets.structure import Structure
@@ -73,12 +78,9 @@ def take_trained(
 
     The result is ordered by resolution and then by prediction.
     """
-    best_first = sorted(trained, key=lambda structure: model.predict(structure).mean, reverse=True)
-    by_resolution = sorted(best_first, key=lambda structure: structure.resolution)
-    return [
-        BudgetSearch(context, model, structure.resolution).take_trained(structure)
-        for structure in by_resolution
-    ]
+    best_first = sorted(trained, key=lambda each: model.predict(each).order, reverse=True)
+    by_resolution = sorted(best_first, key=lambda each: each.resolution)
+    return [make_candidate(context, model, structure) for structure in by_resolution]
 
 
 def _as_part(report: Report, number: int, count: int, detail: str) -> OnAttempt:
