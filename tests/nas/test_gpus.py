@@ -18,12 +18,12 @@ from genets.nas.trials.gpus import (
     LAUNCH_BOUND_MULTIPLY_ADDS,
     StepCost,
     fitting_group_size,
-    gpus_of,
     least_free_bytes,
     processes_per_gpu,
     step_cost,
 )
 from genets.nas.trials.runner import TrialRunner
+from genets.nas.workers.devices import list_devices
 from genets.networks import build, count
 from genets.structure import zoo
 from genets.training import Recipe
@@ -98,8 +98,8 @@ def test_groups_are_as_large_as_memory_and_processes_allow(cost, workers, gpus, 
 
 def test_a_search_trains_on_all_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    assert gpus_of("cuda") == ["cuda:0", "cuda:1", "cuda:2"]
-    assert gpus_of("cuda:2") == ["cuda:2"]
+    assert list_devices("cuda") == ["cuda:0", "cuda:1", "cuda:2"]
+    assert list_devices("cuda:2") == ["cuda:2"]
 
 
 Outcome = Callable[[Sequence[Trial]], None]

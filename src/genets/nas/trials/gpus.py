@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from genets.core.gpu import device_memory
+from genets.nas.workers.devices import list_devices
 from genets.networks import build
 from genets.networks.count import count_on_meta
 from genets.structure import Structure
@@ -63,13 +64,6 @@ def step_cost(structure: Structure, num_classes: int, recipe: Recipe) -> StepCos
     )
 
 
-def gpus_of(device: str) -> list[str]:
-    """The GPUs that a search trains on: all of them for `cuda`, one for `cuda:NUMBER`."""
-    if device != "cuda":
-        return [device]
-    return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-
-
 def least_free_bytes(device: str) -> int:
     """The smallest memory that the processes that train can allocate on a GPU of the search.
 
@@ -77,7 +71,7 @@ def least_free_bytes(device: str) -> int:
     cache, beside memory that is in use, does not count.
     """
     torch.cuda.empty_cache()
-    return min(device_memory(torch, gpu)[0] for gpu in gpus_of(device))
+    return min(device_memory(torch, gpu)[0] for gpu in list_devices(device))
 
 
 def processes_per_gpu(cost: StepCost, cores: int, gpus: int, free: int) -> int:

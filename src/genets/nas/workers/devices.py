@@ -7,11 +7,13 @@ from genets.core.host import count_cpus
 from genets.latency.target import physical_cores
 
 
-def count_gpus(device: str) -> int:
-    """Count the GPUs of this machine that a device of a search stands for; 1 for a CPU."""
+def list_devices(device: str) -> list[str]:
+    """List the devices for which a device of a search stands: `cuda` means all GPUs."""
     import torch
 
-    return torch.cuda.device_count() if device == "cuda" else 1
+    if device != "cuda":
+        return [device]
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
 
 
 def fitting_workers(device: str, per_gpu: int = 1) -> int:
@@ -20,10 +22,10 @@ def fitting_workers(device: str, per_gpu: int = 1) -> int:
     Small networks train faster in two processes of one thread than in one process of two threads.
 
     Args:
-        device: Of the training; "cuda" means all GPUs, and "cuda:1" means this GPU alone.
+        device: Of the training; see `list_devices`.
         per_gpu: The number of processes for each GPU; see `gpus.processes_per_gpu`.
     """
-    return physical_cores() if device == "cpu" else per_gpu * count_gpus(device)
+    return physical_cores() if device == "cpu" else per_gpu * len(list_devices(device))
 
 
 def fitting_readers(workers: int, device: str) -> int:
@@ -54,8 +56,5 @@ def check_memory(device: str) -> None:
 
 def assign_device(worker: int, device: str) -> str:
     """Give the device of a worker, by its number from 0: several workers take the GPUs in turn."""
-    import torch
-
-    if device != "cuda" or torch.cuda.device_count() < 2:
-        return device
-    return f"cuda:{worker % torch.cuda.device_count()}"
+    devices = list_devices(device)
+    return device if len(devices) < 2 else devices[worker % len(devices)]

@@ -15,7 +15,7 @@ from typing import Any, Generic
 
 from genets.core.errors import StudyError
 from genets.core.host import count_cpus
-from genets.nas.workers.devices import count_gpus, fitting_readers, fitting_workers
+from genets.nas.workers.devices import fitting_readers, fitting_workers, list_devices
 from genets.nas.workers.job import Item, Job, ProcessesPerGpu, Result
 from genets.nas.workers.local_process import LocalProcess, LocalProcesses
 from genets.nas.workers.monitor import Monitor
@@ -37,7 +37,7 @@ class LocalMachine:
         self, count: int | None, device: str, processes_per_gpu: ProcessesPerGpu, folder: Path
     ) -> LocalWorkers:
         """Choose one process for each core, or as many as fit for each GPU."""
-        gpus = count_gpus(device)
+        gpus = len(list_devices(device))
         if count is None:
             per_gpu = 1 if device == "cpu" else processes_per_gpu(count_cpus(), gpus)
             count = fitting_workers(device, per_gpu)

@@ -28,7 +28,7 @@ from genets.core.errors import (
 )
 from genets.core.host import available_bytes, count_cpus
 from genets.latency.target import physical_cores
-from genets.nas.workers.devices import count_gpus
+from genets.nas.workers.devices import list_devices
 from genets.nas.workers.job import ProcessesPerGpu
 from genets.nas.workers.ray_plan import nodes_for, plan_workers
 
@@ -120,7 +120,7 @@ class RayCluster:
         """The resources of this machine for a cluster that is started here."""
         memory = available_bytes() or math.inf
         if device != "cpu":
-            return {"CPU": count_cpus(), "GPU": count_gpus("cuda"), "memory": memory}
+            return {"CPU": count_cpus(), "GPU": len(list_devices("cuda")), "memory": memory}
         # More workers than cores are as welcome as they are without Ray.
         cpus = self.cpus or 1
         return {"CPU": (count or max(1, physical_cores() // cpus)) * cpus, "memory": memory}
