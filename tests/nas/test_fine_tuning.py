@@ -99,9 +99,9 @@ def test_trials_see_images_with_the_augmentation_of_their_recipe(
             pixels = np.random.default_rng(number).integers(0, 256, (12, 12, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
     recipe = RunRecipe(epochs=1, crop_area=(0.9, 1.0), flip=0.0, erase=0.5)
-    found = TrialRunner.load_data(replace(job, data=str(tmp_path), recipe=recipe), 8)
+    found = replace(job, data=str(tmp_path), recipe=recipe).load_data(8)
     expected = load_data(tmp_path, 8, seed=job.seed, augmentation=recipe.augmentation())
-    usual = TrialRunner.load_data(replace(job, data=str(tmp_path)), 8)
+    usual = replace(job, data=str(tmp_path)).load_data(8)
     images = [next(d.train.batches(4, epoch=0))[0] for d in (found, expected, usual)]
     assert torch.equal(images[0], images[1])
     assert not torch.equal(images[0], images[2])

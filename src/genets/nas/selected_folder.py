@@ -140,7 +140,6 @@ def write_selected(study: StudyReader, selection: Selection, folder: Path) -> Se
 def _write_start(study: StudyReader, selection: Selection, path: Path) -> None:
     """Write the weights that a structure inherits in the last round that selected candidates."""
     from genets.nas.candidates.lost_weights import restore_start
-    from genets.nas.candidates.runner import CandidateRunner
     from genets.nas.candidates.training import make_candidate_job, start_candidate
     from genets.nas.context import SearchContext
     from genets.nas.reselect import unstored_timer
@@ -159,7 +158,7 @@ def _write_start(study: StudyReader, selection: Selection, path: Path) -> None:
         )  # fmt: skip
         here = first.in_round(current_round(first, selected=True))
         restore_start(here)
-        data = CandidateRunner.load_data(make_candidate_job(here), structure.resolution)
+        data = make_candidate_job(here).load_data(structure.resolution)
         net = start_candidate(here, structure, data)
         save_weights(net, path, {"structure": str(structure), **data.weights_metadata()})
 

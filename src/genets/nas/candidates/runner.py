@@ -139,12 +139,11 @@ class CandidateJob(MasterNetJob):
         return self.weights_path(structure).with_suffix(".checkpoints")
 
 
-class CandidateRunner(MasterNetRunner):
+class CandidateRunner(MasterNetRunner[CandidateJob]):
     """Trains candidates of one study."""
 
     def __init__(self, job: CandidateJob) -> None:
         super().__init__(job)
-        self.job = job
         self._other_data: ImageData | None = None  # at the resolution of the last candidate
 
     def run(self, group: Sequence[Structure]) -> list[TrainedCandidate]:
@@ -252,5 +251,5 @@ class CandidateRunner(MasterNetRunner):
             return self.data
         if self._other_data is None or self._other_data.resolution != resolution:
             self._other_data = None  # its images and its reading processes are released first
-            self._other_data = self.load_data(self.job, resolution)
+            self._other_data = self.job.load_data(resolution)
         return self._other_data

@@ -32,7 +32,6 @@ from genets.nas.settings.final_training import screening_recipe
 from genets.nas.study import layout
 from genets.nas.study.records import Screening, TrainedCandidate
 from genets.nas.trials.run import make_trial_job
-from genets.nas.trials.runner import MasterNetRunner
 from genets.structure import Structure
 
 BATCH = 16  # structures between two fits of the model
@@ -185,5 +184,5 @@ def _count_training_images(context: SearchContext) -> int:
     job = make_trial_job(context)
     if job.images is not None and job.folds == 1:
         return job.images.train
-    fold = MasterNetRunner.load_data(job.each_fold()[0], context.round.master.resolution)
+    fold = job.each_fold()[0].load_data(context.round.master.resolution)
     return len(fold.train)

@@ -35,7 +35,6 @@ from genets.nas.settings.final_training import (
 from genets.nas.settings.rival_names import expand_rivals
 from genets.nas.trials.plan import group_trials
 from genets.nas.trials.run import group_size, make_trial_job, plan_round
-from genets.nas.trials.runner import MasterNetRunner
 from genets.nas.workers.local_process import IS_FORKED
 from genets.structure import Structure
 from genets.structure.cost import multiply_adds
@@ -107,9 +106,7 @@ class Estimate:
         # Images to train on and to score: of the usual splits, and of trials and candidates.
         self._usual = self._scored = len(data.train), len(data.validation)
         if self._folds > 1:
-            fold = MasterNetRunner.load_data(
-                make_trial_job(context).each_fold()[0], data.resolution
-            )
+            fold = make_trial_job(context).each_fold()[0].load_data(data.resolution)
             self._scored = len(fold.train), len(fold.validation)
 
         self._rivals = list(self._find_rivals())

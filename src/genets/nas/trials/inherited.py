@@ -62,12 +62,8 @@ class InheritedTrialJob(BaseTrialJob):
         folders[path.parent].store(path.name, content)
 
 
-class InheritedTrialRunner(TrialGroups):
+class InheritedTrialRunner(TrialGroups[InheritedTrialJob]):
     """Runs groups of trials of one round; see `TrialRunner`."""
-
-    def __init__(self, job: InheritedTrialJob) -> None:
-        super().__init__(job)
-        self.job = job
 
     def _run(self, group: Sequence[Trial]) -> list[TrialResult]:
         job, index = self.job, group[0].index

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from timm.models.byobnet import ByobNet
@@ -130,6 +130,20 @@ class MasterNetJob:
             readers=self.readers // fold.count,  # those of all folds stay alive side by side
         )
 
+    def load_data(self, resolution: int) -> ImageData:
+        """Load the images of the job at a resolution, as a worker reads them."""
+        return load_worker_images(
+            self.data,
+            resolution,
+            self.recipe,
+            seed=self.seed,
+            device=self.device,
+            workers=self.readers,
+            max_broken_share=self.max_broken_share,
+            preprocessing=self.preprocessing,
+            fold=self.fold,
+        )
+
     def inputs(self, items: Sequence[Any]) -> dict[Path, bytes]:
         """See `workers.job.Job`."""
         blocks = [load_blocks(file) for file in self.own_blocks]
@@ -156,18 +170,21 @@ class MasterNetJob:
         write_weights(path, content)
 
 
-class MasterNetRunner:
+OwnJob = TypeVar("OwnJob", bound=MasterNetJob)
+
+
+class MasterNetRunner(Generic[OwnJob]):
     """Holds the images and the trained MasterNet that all trainings of a job share."""
 
-    def __init__(self, job: MasterNetJob) -> None:
+    def __init__(self, job: OwnJob) -> None:
+        self.job = job
         for file in job.own_blocks:  # another process does not know these block types
             load_blocks(file)
         use_device(job.device)
         check_memory(job.device)
-        self.data = self.load_data(job, job.master.resolution)
+        self.data = job.load_data(job.master.resolution)
         if job.images is not None:
             job.images.check(self.data, in_fold=job.fold is not None)
-        self._structure = job.master
         self.master_net = build(job.master, self.data.num_classes)
         load_weights(self.master_net, job.master_weights)
         self.master_net.to(job.device)
@@ -177,21 +194,7 @@ class MasterNetRunner:
     @cached_property
     def channels(self) -> MasterChannels:
         """The channels of the MasterNet, whose weights other networks inherit."""
-        return MasterChannels(self.master_net, self._structure)
-
-    @staticmethod
-    def load_data(job: MasterNetJob, resolution: int) -> ImageData:
-        return load_worker_images(
-            job.data,
-            resolution,
-            job.recipe,
-            seed=job.seed,
-            device=job.device,
-            workers=job.readers,
-            max_broken_share=job.max_broken_share,
-            preprocessing=job.preprocessing,
-            fold=job.fold,
-        )
+        return MasterChannels(self.master_net, self.job.master)
 
 
 class BaseTrialJob(MasterNetJob):
@@ -226,12 +229,8 @@ class TrialJob(BaseTrialJob):
         return run_in_folds(self.at_worker(worker), TrialRunner)
 
 
-class TrialGroups(MasterNetRunner, ABC):
+class TrialGroups(MasterNetRunner[OwnJob], ABC):
     """Runs groups of trials of one round; a group without enough memory is halved."""
-
-    def __init__(self, job: MasterNetJob) -> None:
-        super().__init__(job)
-        self.job: Any = job
 
     @abstractmethod
     def _run(self, group: Sequence[Trial]) -> list[TrialResult]:
@@ -267,12 +266,8 @@ class TrialGroups(MasterNetRunner, ABC):
         return [replace(outcome, seconds=seconds) for outcome in outcomes]
 
 
-class TrialRunner(TrialGroups):
+class TrialRunner(TrialGroups[TrialJob]):
     """Fine-tunes groups of trials with fresh super-blocks."""
-
-    def __init__(self, job: TrialJob) -> None:
-        super().__init__(job)
-        self.job = job
 
     def _run(self, group: Sequence[Trial]) -> list[TrialResult]:
         job, index = self.job, group[0].index
