@@ -223,6 +223,8 @@ def test_the_result_and_the_study_hold_the_rivals(tmp_path: Path) -> None:
     assert printed["rivals"][0]["folder"] == f"{tmp_path}/{stored['rivals'][0]['folder']}"
     assert tuple(map(RivalResult.from_json, stored["rivals"])) == result.rivals
     assert study_record(Snapshot.read(tmp_path))["rivals"] == stored["rivals"]
+    older = {name: value for name, value in stored["rivals"][1].items() if name != "within_budget"}
+    assert RivalResult.from_json(older) == replace(result.rivals[1], within_budget=None)
     assert stored["seconds"]["rivals"] >= 0
 
 

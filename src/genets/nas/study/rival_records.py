@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, get_args
 
@@ -12,6 +12,7 @@ from genets.training import Score
 from genets.training.predictions import PairedDifference, Predictions
 
 Status = Literal["done", "above budget", "failed", "left out"]
+MILLISECONDS = ("measured_ms", "low_ms", "high_ms", "master_ms", "budget_ms")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,13 +100,18 @@ class RivalResult:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`. Raises what foreign JSON causes."""
-        values = {field.name: record[field.name] for field in fields(cls)}
+        """The inverse of `to_json`; a field that an older genets lacked has its default.
+
+        Raises what foreign JSON causes.
+        """
+        names = [field.name for field in fields(cls)]
+        values = {name: record[name] for name in names if record.get(name) is not None}
         if values["status"] not in get_args(Status):
             raise ValueError(f"a rival cannot have the status {values['status']!r}")
-        values["test"] = values["test"] and Score.from_json(values["test"])
-        difference = values["difference"]
-        values["difference"] = difference and PairedDifference.from_json(difference)
-        for name in ("measured_ms", "low_ms", "high_ms", "master_ms", "budget_ms"):
-            values[name] = None if values[name] is None else float(values[name])
-        return cls(**values)
+        readers: dict[str, Callable[[Any], object]] = {
+            **dict.fromkeys(MILLISECONDS, float),
+            "test": Score.from_json,
+            "difference": PairedDifference.from_json,
+        }
+        read = {name: reader(values[name]) for name, reader in readers.items() if name in values}
+        return cls(**values | read)

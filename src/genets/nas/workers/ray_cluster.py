@@ -15,18 +15,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from genets.core.errors import (
     GenetsError,
     SettingsError,
     WorkersError,
-    check_type,
     first_line,
     install_hint,
     shown,
 )
 from genets.core.host import available_bytes, count_cpus
+from genets.core.validation import check_fields
 from genets.latency.target import physical_cores
 from genets.nas.workers.devices import list_devices
 from genets.nas.workers.job import ProcessesPerGpu
@@ -58,31 +60,13 @@ class RayCluster:
     """
 
     address: str | None = None
-    gpus: float | None = None
-    cpus: int | None = None
-    memory_gb: float | None = None
+    gpus: Annotated[float, Field(gt=0, le=1)] | None = None
+    cpus: Annotated[int, Field(ge=1)] | None = None
+    memory_gb: Annotated[float, Field(gt=0)] | None = None
 
     def __post_init__(self) -> None:
         """Raises GenetsError: a value has another type or is out of range."""
-        for name, kind, allowed in (
-            ("address", str, "a text"),
-            ("gpus", (int, float), "a number"),
-            ("cpus", int, "an integer"),
-            ("memory_gb", (int, float), "a number"),
-        ):
-            if getattr(self, name) is not None:
-                check_type(f"{name} of a Ray cluster", getattr(self, name), kind, allowed)
-        if self.gpus is not None and not 0 < self.gpus <= 1:
-            raise SettingsError(
-                "gpus of a Ray worker must be above 0 and at most 1, because a worker uses one "
-                f"GPU, not {shown(self.gpus)}"
-            )
-        if self.cpus is not None and self.cpus < 1:
-            raise SettingsError(f"cpus of a Ray worker must be at least 1, not {self.cpus}")
-        if self.memory_gb is not None and not 0 < self.memory_gb < math.inf:
-            raise SettingsError(
-                f"memory of a Ray worker must be above 0 GB and finite, not {self.memory_gb}"
-            )
+        check_fields(self, raises=SettingsError)
         if self.address is not None and self.address != AUTO:
             split_address(self.address)
 

@@ -9,9 +9,12 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from genets.core.errors import SettingsError, WorkersError, check_type, counted, install_hint, shown
+from pydantic import Field
+
+from genets.core.errors import SettingsError, WorkersError, counted, install_hint, shown
+from genets.core.validation import check_fields
 from genets.nas.workers.job import ProcessesPerGpu
 from genets.nas.workers.slurm.arrays import SlurmArrays, run_command, submission
 from genets.nas.workers.slurm.task import EARLY_SECONDS, SIGNAL_SECONDS
@@ -43,31 +46,16 @@ class SlurmCluster:
 
     partition: str | None = None
     time: int | str = DEFAULT_MINUTES
-    gpus: int | None = None
-    cpus: int | None = None
-    memory_gb: float | None = None
+    gpus: Annotated[int, Field(ge=1)] | None = None
+    cpus: Annotated[int, Field(ge=1)] | None = None
+    memory_gb: Annotated[float, Field(gt=0)] | None = None
 
     def __post_init__(self) -> None:
         """Raises GenetsError: a value has another type or is out of range."""
-        for name, kind, allowed in (
-            ("partition", str, "a text"),
-            ("time", (int, str), "a number of minutes or a text"),
-            ("gpus", int, "an integer"),
-            ("cpus", int, "an integer"),
-            ("memory_gb", (int, float), "a number"),
-        ):
-            if getattr(self, name) is not None or name == "time":
-                check_type(f"{name} of a SLURM cluster", getattr(self, name), kind, allowed)
+        check_fields(self, raises=SettingsError)
         if self.partition is not None and not re.fullmatch(r"[^\s,|]+", self.partition):
             raise SettingsError(
                 f"partition of a SLURM cluster must be one name, not {shown(self.partition)}"
-            )
-        for name, value in (("gpus", self.gpus), ("cpus", self.cpus)):
-            if value is not None and value < 1:
-                raise SettingsError(f"{name} of a SLURM task must be at least 1, not {value}")
-        if self.memory_gb is not None and not 0 < self.memory_gb < math.inf:
-            raise SettingsError(
-                f"memory of a SLURM task must be above 0 GB and finite, not {self.memory_gb}"
             )
         if self.minutes < MIN_MINUTES:
             raise SettingsError(
