@@ -115,6 +115,8 @@ def test_a_study_keeps_the_last_faults(tmp_path: Path, monkeypatch: pytest.Monke
         for number in range(3):
             study.add_fault(f"worker {number} died")
         assert [each.sentence for each in study.faults()] == ["worker 1 died", "worker 2 died"]
+        (tmp_path / "faults.json").write_text('[{"time": 0.0, "sentence": "old"}]')
+        assert study.faults() == [Fault(0.0, "old")], "of an older genets"
     (tmp_path / "faults.json").write_text('[{"time": "noon"}]')
     with pytest.raises(StudyError, match=r"faults\.json is damaged"):
         Snapshot.read(tmp_path)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field
 
-from genets.core.validation import from_plain
+from genets.core.validation import from_plain, to_plain
 from genets.structure import Structure, SuperBlock
 from genets.training.score import ClassSums, Metric, Score, comparable
 
@@ -73,6 +73,9 @@ class TrialResult:
         )
 
 
+FaultKind = Literal["", "dropped weights"]
+
+
 @dataclass(frozen=True)
 class Fault:
     """Something that went wrong and cost no result, such as the death of a worker.
@@ -80,13 +83,15 @@ class Fault:
     Attributes:
         time: When, in seconds since 1970.
         sentence: What happened.
+        kind: What the search looks for, so that it records this once; empty for other faults.
     """
 
     time: float
     sentence: str
+    kind: FaultKind = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {"time": self.time, "sentence": self.sentence}
+        return to_plain(self)
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Fault:

@@ -20,7 +20,7 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
 from genets.nas.study.layout import in_round
 from genets.nas.study.reader import StudyReader, load_settings
-from genets.nas.study.records import Fault, RoundStart, Trial, TrialResult
+from genets.nas.study.records import Fault, FaultKind, RoundStart, Trial, TrialResult
 from genets.nas.study.trial_database import TrialDatabase
 from genets.training.variants import Variant
 
@@ -127,9 +127,9 @@ class Study(StudyReader):
     def forget_failure(self) -> None:
         self._remove(f"{layout.FAILURE}.json")
 
-    def add_fault(self, sentence: str) -> None:
+    def add_fault(self, sentence: str, kind: FaultKind = "") -> None:
         """Keep what went wrong without the loss of a result. Raises StudyError."""
-        faults = [*self.faults(), Fault(time.time(), sentence)]
+        faults = [*self.faults(), Fault(time.time(), sentence, kind)]
         self.save_json(layout.FAULTS, [each.to_json() for each in faults[-MAX_FAULTS:]])
 
     def save_refusal(self, sentence: str) -> None:

@@ -15,8 +15,6 @@ from genets.nas.trials.inherited import InheritedTrialJob
 from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
 from genets.nas.trials.runner import TrialJob
 
-RUN_AGAIN = "a trial whose weights a candidate needs is run again, with the same result"
-
 _log = get_logger(__name__)
 
 
@@ -132,12 +130,14 @@ def _note_dropped_weights(context: SearchContext) -> None:
     results, kept = context.study.results(context.round.number), [j.kept for j in job.each_fold()]
     done = [each.trial for each in results if each.status == "done"]
     dropped = sum(not all(files.path(trial).is_file() for files in kept) for trial in done)
-    is_noted = any(fault.sentence.endswith(RUN_AGAIN) for fault in context.study.faults())
+    is_noted = any(fault.kind == "dropped weights" for fault in context.study.faults())
     if dropped and not is_noted:
         limit = f"trial_weights_mb ({context.settings.trial_weights_mb})"
         context.study.add_fault(
             f"{dropped} of {counted(len(done), 'trial')} left no weights on the disk, because "
-            f"{limit} was reached, the disk was full or files were removed; {RUN_AGAIN}"
+            f"{limit} was reached, the disk was full or files were removed; a trial whose weights "
+            "a candidate needs is run again, with the same result",
+            "dropped weights",
         )
 
 
