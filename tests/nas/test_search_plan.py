@@ -428,7 +428,7 @@ def test_a_study_that_has_begun_is_planned_to_its_end(tmp_path: Path) -> None:
 
 
 def test_a_part_of_a_phase_takes_a_part_of_its_time() -> None:
-    phase = PlannedPhase("trials", "10 trials", 100.0, "", 10)
+    phase = PlannedPhase(phase="trials", work="10 trials", seconds=100.0, basis="", count=10)
     left = without_ended(7.0, 10.0, phase)
     assert (left.seconds, left.count) == (pytest.approx(30.0), 3)
     assert without_ended(None, None, phase) == without_ended(0.0, 10.0, phase) == phase
@@ -540,9 +540,12 @@ def test_gpu_hours_count_all_gpus_for_trials_and_candidates_and_one_for_the_rest
     phases = [("latency table", 3600.0), ("trials", 7200.0), ("candidate training, 0.5x", 1800.0),
               ("final training", 3600.0)]  # fmt: skip
     planned = SearchPlan(
-        Path("study"), settings(), (), {"train": 1}, 8,
-        tuple(PlannedPhase(name, "", seconds, "") for name, seconds in phases),
-        {"other": 1}, 1, (), 1.0, "the cluster", gpus=8, made_at=0.0,
+        folder=Path("study"), settings=settings(), reasons=(), images={"train": 1}, workers=8,
+        phases=tuple(
+            PlannedPhase(phase=name, work="", seconds=seconds, basis="") for name, seconds in phases
+        ),
+        disk_bytes={"other": 1}, free_bytes=1, warnings=(), probe_seconds=1.0,
+        workers_on="the cluster", gpus=8, made_at=0.0,
     )  # fmt: skip
     assert planned.gpu_hours == 1 + 8 * 2 + 8 * 0.5 + 1
     assert replace(planned, processes=4).gpu_hours == 1 + 8 * 2 + 8 * 0.5 + 4

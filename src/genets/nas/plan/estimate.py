@@ -22,7 +22,7 @@ from genets.latency.timing.drift import MAX_ROUNDS, MIN_ROUNDS
 from genets.nas.candidates.screening import BATCH
 from genets.nas.candidates.training import make_candidate_job
 from genets.nas.context import SearchContext
-from genets.nas.phase_names import RIVALS, phase_name
+from genets.nas.phase_names import RIVALS, phase_name, phase_of
 from genets.nas.plan.probe import ProbeTimes, TrainingTime
 from genets.nas.rivals.contender import Rival
 from genets.nas.selection.proposals import max_networks
@@ -52,10 +52,13 @@ MAX_MULTIPLE = 4.0  # of the MasterNet's latency; a larger budget leaves the spa
 RIVAL_COPIES = 11  # two exports, and three checkpoints of weights and two moments
 OTHER_BYTES = 2_000_000  # tables, database and log; the digits demo writes 0.2 MB of them
 
+# The phases that train by the recipe of candidates and winner, in their order.
+OF_FINAL_RECIPE = ("screening", "candidate training", "final training")
+
 NameOf = Callable[[str], str]  # the name of a phase in a round, or for a budget
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PlannedPhase:
     """A phase of a search that has not begun.
 
@@ -111,25 +114,36 @@ class Estimate:
 
         self._rivals = list(self._find_rivals())
 
-    def phases(self) -> Iterator[PlannedPhase]:
+    def phases(self) -> list[PlannedPhase]:
         """The phases in the order in which a search runs them."""
         settings, master_ms = self._settings, self._times.measured.ms_per_image
-        self._is_decided = False  # the recipe of candidates and winner
-        yield self._table()
-        yield self._master()
         multiples = {budget: Budget.parse(budget).ms_per_image(master_ms) / master_ms
                      for budget in settings.all_budgets}  # fmt: skip
-        yield self._trial_phase()
-        for budget in sorted(multiples, key=multiples.__getitem__, reverse=True):
+        largest_first = sorted(multiples, key=multiples.__getitem__, reverse=True)
+        phases = [self._table(), self._master(), self._trial_phase()]
+        for budget in largest_first:
             multiple = min(MAX_MULTIPLE, multiples[budget])
             of_budget = partial(phase_name, budget=budget if settings.budgets else "")
-            yield from self._candidate_phases(of_budget, multiple)
+            phases += self._candidate_phases(of_budget, multiple)
             for later in range(2, settings.rounds + 1):
-                yield self._trial_phase(later)
-                yield from self._candidate_phases(partial(phase_name, round_number=later), multiple)
-            yield from self._winner_phases(of_budget, multiple)
-        if self._rivals:
-            yield self._rival_phase()
+                phases.append(self._trial_phase(later))
+                phases += self._candidate_phases(partial(phase_name, round_number=later), multiple)
+            phases += self._winner_phases(of_budget, multiple)
+        phases = self._with_deciding(phases, min(MAX_MULTIPLE, multiples[largest_first[0]]))
+        return [*phases, self._rival_phase()] if self._rivals else phases
+
+    def _with_deciding(self, phases: list[PlannedPhase], multiple: float) -> list[PlannedPhase]:
+        """Add the short trainings of candidates and winner, which the first such phase runs.
+
+        multiple: Of the largest budget.
+        """
+        final = [each for each in phases if phase_of(each.phase) in OF_FINAL_RECIPE]
+        is_winner = phase_of(final[0].phase) == "final training"
+        times, recipe = self._times, self._settings.final_training.recipe()
+        taught = (times.winner if is_winner else times.candidate).taught(multiple, recipe)
+        seconds = self._folds * _deciding_s(recipe, taught, *self._scored)
+        first = replace(final[0], seconds=final[0].seconds + seconds)
+        return [first if each is final[0] else each for each in phases]
 
     def disk_bytes(self) -> dict[str, int]:
         """The largest size of the files of the study, by kind, from the files of the probe.
@@ -168,10 +182,10 @@ class Estimate:
             prepare_s += own_s
             timing_s += self._rounds_s(networks, 0, times.measured)
         return PlannedPhase(
-            "latency table",
-            work,
-            prepare_s + timing_s + times.measure_s,
-            f"{basis}; timing {timing_s:.0f} s",
+            phase="latency table",
+            work=work,
+            seconds=prepare_s + timing_s + times.measure_s,
+            basis=f"{basis}; timing {timing_s:.0f} s",
         )
 
     def _timed_space(self, measured: Measurement) -> tuple[str, float, float, str]:
@@ -213,9 +227,14 @@ class Estimate:
         each_s[in_folds > 0] += _deciding_s(recipe, times, *self._scored)
         work = counted(1 + in_folds, "training") + f", {in_folds} of them in folds" * bool(in_folds)
         return PlannedPhase(
-            "MasterNet training", work, each_s[0] + in_folds * each_s[1], _basis(times),
-            1 + in_folds, 1, recipe.epochs, _steps(self._usual[0], recipe),
-        )  # fmt: skip
+            phase="MasterNet training",
+            work=work,
+            seconds=each_s[0] + in_folds * each_s[1],
+            basis=_basis(times),
+            count=1 + in_folds,
+            epochs=recipe.epochs,
+            steps=_steps(self._usual[0], recipe),
+        )
 
     def _trial_phase(self, number: int = 1) -> PlannedPhase:
         """The trials of a round, by its number from 1; a search may end before a later round."""
@@ -233,12 +252,16 @@ class Estimate:
             group_s = len(group) / size * of_group.seconds(epochs * per_epoch, scored)
             groups_s.append(self._folds * group_s)
         return PlannedPhase(
-            phase_name("trials", round_number=number),
-            "up to " * (number > 1) + counted(len(self._trials), "trial") + self._in_folds,
-            self._start_s + max(sum(groups_s) / context.workers.count, *groups_s),
-            f"a group of each super-block, with steps of up to {1000 * slowest[1].step_s:.3g} ms",
-            len(self._trials), self._folds, epochs, epochs * per_epoch,
-        )  # fmt: skip
+            phase=phase_name("trials", round_number=number),
+            work="up to " * (number > 1) + counted(len(self._trials), "trial") + self._in_folds,
+            seconds=self._start_s + max(sum(groups_s) / context.workers.count, *groups_s),
+            basis="a group of each super-block, with steps of up to "
+            f"{1000 * slowest[1].step_s:.3g} ms",
+            count=len(self._trials),
+            folds=self._folds,
+            epochs=epochs,
+            steps=epochs * per_epoch,
+        )
 
     def _candidate_phases(self, name: NameOf, multiple: float) -> Iterator[PlannedPhase]:
         """Screening, selection of candidates, and their training."""
@@ -248,10 +271,10 @@ class Estimate:
         # Networks that are measured in turn often need all the time that they may take.
         measure_s = max(self._times.measure_s, self._settings.measure_seconds)
         yield PlannedPhase(
-            name("selection"),
-            f"{USUAL_ATTEMPTS} times {networks} networks are measured",
-            USUAL_ATTEMPTS * networks * measure_s,
-            f"measuring a network takes {measure_s:.2g} s",
+            phase=name("selection"),
+            work=f"{USUAL_ATTEMPTS} times {networks} networks are measured",
+            seconds=USUAL_ATTEMPTS * networks * measure_s,
+            basis=f"measuring a network takes {measure_s:.2g} s",
         )
         if self._candidates:
             recipe, (images, scored) = make_candidate_job(self._context).recipe, self._scored
@@ -262,12 +285,15 @@ class Estimate:
             taught = times.taught(multiple, recipe)
             one_s = self._folds * taught.seconds(steps, scored)
             yield PlannedPhase(
-                name("candidate training"),
-                f"up to {counted(self._candidates, 'candidate')}{self._in_folds}",
-                self._restart_s + in_turn * one_s + self._decide_s(taught),
-                f"{_basis(times)} for the MasterNet, times {multiple:.2g}, and the teacher",
-                self._candidates, self._folds, recipe.epochs, steps,
-            )  # fmt: skip
+                phase=name("candidate training"),
+                work=f"up to {counted(self._candidates, 'candidate')}{self._in_folds}",
+                seconds=self._restart_s + in_turn * one_s,
+                basis=_taught_basis(times, multiple),
+                count=self._candidates,
+                folds=self._folds,
+                epochs=recipe.epochs,
+                steps=steps,
+            )
 
     def _screening_phase(self, name: NameOf, multiple: float) -> Iterator[PlannedPhase]:
         """The short trainings of screened structures, in batches."""
@@ -282,23 +308,17 @@ class Estimate:
         batches = [min(BATCH, count - begin) for begin in range(0, count, BATCH)]
         in_turn = sum(-(-batch // workers) for batch in batches)
         yield PlannedPhase(
-            name("screening"),
-            f"up to {counted(count, 'structure')}{self._in_folds}",
-            NUM_NEAR * max(self._settings.measure_seconds, self._times.measure_s)
+            phase=name("screening"),
+            work=f"up to {counted(count, 'structure')}{self._in_folds}",
+            seconds=NUM_NEAR * max(self._settings.measure_seconds, self._times.measure_s)
             + len(batches) * (self._restart_s + CHOICE_S)
-            + in_turn * one_s
-            + self._decide_s(taught),
-            f"{_basis(times)} for the MasterNet, times {multiple:.2g}, and the teacher",
-            count, self._folds, recipe.epochs, _steps(images, recipe),
-        )  # fmt: skip
-
-    def _decide_s(self, taught: TrainingTime) -> float:
-        """The time of the short trainings of candidates or winner, which are run once."""
-        if self._is_decided:
-            return 0.0
-        self._is_decided = True
-        recipe = self._settings.final_training.recipe()
-        return self._folds * _deciding_s(recipe, taught, *self._scored)
+            + in_turn * one_s,
+            basis=_taught_basis(times, multiple),
+            count=count,
+            folds=self._folds,
+            epochs=recipe.epochs,
+            steps=_steps(images, recipe),
+        )
 
     def _winner_phases(self, name: NameOf, multiple: float) -> Iterator[PlannedPhase]:
         """The final training, unless the winner is a candidate that was trained as long; export."""
@@ -309,15 +329,22 @@ class Estimate:
             taught = times.taught(multiple, recipe)
             shared = taught.shared(self._processes, self._context.device)
             yield PlannedPhase(
-                name("final training"),
-                "1 training",
-                self._team_start_s + shared.seconds(steps) + self._decide_s(taught),
-                f"{_basis(times)} for the MasterNet, times {multiple:.2g}, and the teacher",
-                1, 1, recipe.epochs, steps,
-            )  # fmt: skip
+                phase=name("final training"),
+                work="1 training",
+                seconds=self._team_start_s + shared.seconds(steps),
+                basis=_taught_basis(times, multiple),
+                count=1,
+                epochs=recipe.epochs,
+                steps=steps,
+            )
         tests_s = (1 + multiple) * len(self._data.test) * times.scoring_s
         basis = f"exporting the MasterNet took {export_s:.2g} s"
-        yield PlannedPhase(name("export"), "test scores and files", export_s + tests_s, basis)
+        yield PlannedPhase(
+            phase=name("export"),
+            work="test scores and files",
+            seconds=export_s + tests_s,
+            basis=basis,
+        )
 
     def _find_rivals(self) -> Iterator[tuple[RunRecipe, NetworkSize]]:
         """The recipe and the size of each rival; a default one without weights is left out."""
@@ -343,10 +370,14 @@ class Estimate:
                 for fold in folds_to_decide(self._data, recipe)
                 for data in [in_fold(self._data, fold)]
             )
-        work = f"up to {counted(len(self._rivals), 'rival')}, each trained if it meets a budget"
-        basis = "a step of the MasterNet, by multiply-adds"
-        epochs = max((recipe.epochs for recipe, _ in self._rivals), default=0)
-        return PlannedPhase(RIVALS, work, seconds, basis, len(self._rivals), 1, epochs)
+        return PlannedPhase(
+            phase=RIVALS,
+            work=f"up to {counted(len(self._rivals), 'rival')}, each trained if it meets a budget",
+            seconds=seconds,
+            basis="a step of the MasterNet, by multiply-adds",
+            count=len(self._rivals),
+            epochs=max((recipe.epochs for recipe, _ in self._rivals), default=0),
+        )
 
 
 def _deciding_s(recipe: Recipe, times: TrainingTime, images: int, scored: int) -> float:
@@ -364,3 +395,7 @@ def _steps(images: int, recipe: Recipe) -> int:
 
 def _basis(times: TrainingTime) -> str:
     return f"{counted(times.steps, 'step')} of {1000 * times.step_s:.3g} ms"
+
+
+def _taught_basis(times: TrainingTime, multiple: float) -> str:
+    return f"{_basis(times)} for the MasterNet, times {multiple:.2g}, and the teacher"

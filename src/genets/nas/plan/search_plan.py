@@ -36,7 +36,7 @@ SHARED = ("trials", "screening", "candidate training")  # phases that all worker
 TOGETHER = ("MasterNet training", "final training")  # phases that the processes share
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SearchPlan:
     """What a search will do, with estimates from a probe on this machine.
 
@@ -208,18 +208,18 @@ def make_plan(
     source = f"those of the preset {preset}" if preset else "defaults"
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     return SearchPlan(
-        folder,
-        settings,
-        (*reasons, *checked.reasons, f"other settings: given, or {source}"),
-        {name: len(split) for name, split in splits.items()},
-        context.workers.count,
-        phases,
-        disk_bytes,
-        free_bytes,
-        tuple(warnings),
-        times.seconds,
-        str(machines),
-        gpus,
-        begun is not None,
-        processes or 1,
+        folder=folder,
+        settings=settings,
+        reasons=(*reasons, *checked.reasons, f"other settings: given, or {source}"),
+        images={name: len(split) for name, split in splits.items()},
+        workers=context.workers.count,
+        phases=phases,
+        disk_bytes=disk_bytes,
+        free_bytes=free_bytes,
+        warnings=tuple(warnings),
+        probe_seconds=times.seconds,
+        workers_on=str(machines),
+        gpus=gpus,
+        continued=begun is not None,
+        processes=processes or 1,
     )
