@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 
-from genets.core.errors import GenetsError
 from genets.nas.selection.chain import ChainStage
 from genets.nas.selection.frontier import frontier, pareto, random_selection
 from genets.structure import Structure, SuperBlock
@@ -149,30 +148,3 @@ def test_random_selection_never_beats_the_frontier_and_reaches_it_with_many_samp
     for latency, gain in zip(few.latency_ms, few.gain, strict=True):
         assert gain <= best.gain[best.best(latency)]
     assert len(random_selection(stages, -1, 10, np.random.default_rng(0))) == 0
-
-
-def test_stages_that_do_not_fit_each_other_are_refused():
-    first, last = two_stage_chain()
-    with pytest.raises(GenetsError, match="at least one stage"):
-        frontier([])
-    with pytest.raises(
-        GenetsError, match="exactly one input width, the channels of an image, not 2"
-    ):
-        frontier([last])
-    narrow = ChainStage(last.options, (8,), np.zeros((1, 1)), np.zeros((1, 1)))
-    with pytest.raises(GenetsError, match=r"input_widths of stage 2 must .* 16 is missing"):
-        frontier([first, narrow])
-    with pytest.raises(
-        GenetsError, match=r"latency_ms .* shape \(1, 1\) .* 1 values that are not finite"
-    ):
-        ChainStage(last.options, (8,), np.array([[math.nan]]), np.zeros((1, 1)))
-    with pytest.raises(GenetsError, match=r"gain .* not an array of shape \(2, 1\)"):
-        ChainStage(last.options, (8,), np.zeros((1, 1)), np.zeros((2, 1)))
-    with pytest.raises(GenetsError, match="distinct input widths"):
-        ChainStage((), (8,), np.zeros((1, 0)), np.zeros((1, 0)))
-    with pytest.raises(GenetsError, match="offset_ms must be finite"):
-        frontier([first, last], math.nan)
-    with pytest.raises(GenetsError, match="not NaN"):
-        frontier([first, last]).best(math.nan)
-    with pytest.raises(GenetsError, match="samples must be at least 1, not 0"):
-        random_selection([first, last], 1, 0, np.random.default_rng(0))

@@ -10,7 +10,6 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from genets.core.errors import GenetsError
 from genets.latency import LatencyTable
 from genets.nas.accuracy.bayes import StageGain
 from genets.nas.accuracy.model import FailedBlocks
@@ -32,8 +31,7 @@ class ChainStage:
         latency_ms: (input widths, options), what each option adds to the latency.
         gain: (input widths, options), what each option adds to the predicted gain.
 
-    Raises:
-        GenetsError: an array has another shape, or values that are not finite.
+    All values are finite.
     """
 
     options: tuple[SuperBlock, ...]
@@ -45,17 +43,13 @@ class ChainStage:
         object.__setattr__(self, "options", tuple(self.options))
         object.__setattr__(self, "input_widths", tuple(self.input_widths))
         shape = (len(self.input_widths), len(self.options))
-        if 0 in shape or len(set(self.input_widths)) < shape[0]:
-            raise GenetsError("a chain stage needs at least one option and distinct input widths")
+        assert 0 not in shape
+        assert len(set(self.input_widths)) == len(self.input_widths)
         for name in ("latency_ms", "gain"):
             values = np.asarray(getattr(self, name), np.float64)
             object.__setattr__(self, name, values)
-            if values.shape != shape or not np.isfinite(values).all():
-                raise GenetsError(
-                    f"{name} of a chain stage must be finite numbers of shape {shape} "
-                    f"(input widths, options), not an array of shape {values.shape} with "
-                    f"{np.count_nonzero(~np.isfinite(values))} values that are not finite"
-                )
+            assert values.shape == shape
+            assert np.isfinite(values).all()
 
     @cached_property
     def output_widths(self) -> Integers:
@@ -103,24 +97,10 @@ def make_chain(
 
 
 def check_chain(stages: Sequence[ChainStage]) -> None:
-    """Check that the stages fit each other.
-
-    Raises:
-        GenetsError: there is no stage, or a stage lacks an input width.
-    """
-    if not stages:
-        raise GenetsError("selection needs at least one stage")
-    if len(stages[0].input_widths) != 1:
-        raise GenetsError(
-            f"the first stage must have exactly one input width, the channels of an image, "
-            f"not {len(stages[0].input_widths)}"
-        )
-    for number, (before, stage) in enumerate(pairwise(stages), start=2):
-        if missing := set(before.distinct_output_widths) - set(stage.input_widths):
-            raise GenetsError(
-                f"input_widths of stage {number} must contain every output width of stage "
-                f"{number - 1}; {min(missing)} is missing"
-            )
+    """Assert that the stages fit each other."""
+    assert len(stages[0].input_widths) == 1, "the channels of an image"
+    for before, stage in pairwise(stages):
+        assert {*before.distinct_output_widths} <= {*stage.input_widths}
 
 
 def totals(

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from genets.core.errors import GenetsError
 from genets.nas.selection.chain import ChainStage, Floats, Integers, check_chain, totals
 from genets.structure import Structure, SuperBlock
 
@@ -50,13 +49,8 @@ class Frontier:
         return 0
 
     def best(self, budget_ms: float) -> int | None:
-        """The point of the structure with the highest gain within the budget; None if none fits.
-
-        Raises:
-            GenetsError: the budget is NaN.
-        """
-        if math.isnan(budget_ms):
-            raise GenetsError("budget_ms must be a number, not NaN")
+        """The point of the structure with the highest gain within the budget; None if none fits."""
+        assert not math.isnan(budget_ms)
         count = int(np.searchsorted(self.latency_ms, budget_ms, side="right"))
         return count - 1 if count else None
 
@@ -113,16 +107,10 @@ def frontier(
         offset_ms: latency that every structure has in addition.
         max_latency_ms: slower structures are left out, except the fastest one of all. This saves
             time where only small budgets matter.
-
-    Raises:
-        GenetsError: the stages do not fit each other, or a latency is not a number.
     """
     check_chain(stages)
-    if not math.isfinite(offset_ms) or math.isnan(max_latency_ms):
-        raise GenetsError(
-            f"offset_ms must be finite and max_latency_ms a number, "
-            f"not {offset_ms} and {max_latency_ms}"
-        )
+    assert math.isfinite(offset_ms)
+    assert not math.isnan(max_latency_ms)
     steps = [_option_fronts(stage) for stage in stages]
     remaining = _min_remaining_latency(stages)
     limit = max(max_latency_ms - offset_ms, float(remaining[0][stages[0].input_widths[0]]))
@@ -271,13 +259,9 @@ def random_selection(
 
     Returns:
         The frontier of the drawn structures within the budget; it is empty if none is within it.
-
-    Raises:
-        GenetsError: the stages do not fit each other, or `samples` is below 1.
     """
     check_chain(stages)
-    if samples < 1:
-        raise GenetsError(f"samples must be at least 1, not {samples}")
+    assert samples >= 1
     drawn = [rng.integers(len(stage.options), size=samples, dtype=np.int32) for stage in stages]
     chosen = np.stack(drawn, axis=1)
     latency, gain = totals(stages, chosen, offset_ms)
