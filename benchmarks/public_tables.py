@@ -364,7 +364,8 @@ def choose_by_model(table: Table, rows: list[int], within: Integers, seed: int) 
     effects = fit_accel(table, rows).effects
     assert isinstance(effects, BayesEffects)
     pool = [table.structures[row] for row in within]
-    gains = effects.additive_gains(pool)
+    rows_of_pool = np.array([effects.feature_map.structure_row(each) for each in pool])
+    gains = rows_of_pool @ effects.posterior.mean
     best = [pool[n] for n in np.argsort(-gains, kind="stable")[:200]]
     trained = [table.structures[row] for row in np.intersect1d(within, rows)]
     new = choose_candidates(effects, best, ACCEL_CANDIDATES, trained, seed=seed)

@@ -135,7 +135,6 @@ def test_mean_and_deviation_are_of_the_same_sum_of_effects():
         row = effects.feature_map.structure_row(structure)
         prediction, fall = model.predict(structure), row @ effects.posterior.mean
         assert prediction.mean == pytest.approx(MASTER_ERROR * (1 - math.exp(-fall)))
-        assert effects.additive_gains([structure]) == pytest.approx([fall])
         error = MASTER_ERROR * math.exp(-fall)
         assert prediction.std > error * effects.row_std(row), "the misfit is added"
     assert model.predict(MASTER).std == pytest.approx(0, abs=1e-12)

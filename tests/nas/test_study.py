@@ -240,6 +240,12 @@ def test_a_row_that_is_no_trial_is_refused(study, notation):
         read_in_order(study.folder / "trials.sqlite")
 
 
+def saved(study, name, content):
+    """Save some content, and give its file."""
+    study.save_json(name, content)
+    return study.path(f"{name}.json")
+
+
 CANDIDATE = {
     "structure": str(zoo["genet_light"]), "budget_ms": 1, "predicted_ms": 1.5, "measured_ms": 1.5,
     "low_ms": 1.4, "high_ms": 1.6, "master_ms": 2.0, "noisy": False, "predicted_accuracy": None,
@@ -257,7 +263,7 @@ TRAINED = {
      {"predicted_accuracy": []}, {"structure": 7}, {"table_rmspe": 10**400}],
 )  # fmt: skip
 def test_a_candidate_with_a_wrong_value_is_refused(study, change):
-    path = study.save_json("selected", CANDIDATE)
+    path = saved(study, "selected", CANDIDATE)
     assert study.selected().structure == zoo["genet_light"]
     path.write_text(json.dumps(CANDIDATE | change))
     with pytest.raises(StudyError, match=r"selected\.json is damaged"):
@@ -269,7 +275,7 @@ def test_a_candidate_with_a_wrong_value_is_refused(study, change):
     [{"top1": None}, {"top1": 1.5}, {"cross_entropy": "low"}, {"status": "ended"}, {"epochs": 2.5}],
 )
 def test_a_trained_candidate_with_a_wrong_value_is_refused(study, change):
-    path = study.save_json("confirmed", [TRAINED])
+    path = saved(study, "confirmed", [TRAINED])
     assert study.trained()[0].score["top1"] == 0.5
     path.write_text(json.dumps([TRAINED | change]))
     with pytest.raises(StudyError, match=r"confirmed\.json is damaged"):
@@ -289,7 +295,7 @@ COUNTS = {
      {"difference": {"top1": 2, "half_width": 0, "images": 5}}],
 )  # fmt: skip
 def test_predictions_that_are_not_possible_are_refused(study, change):
-    path = study.save_json(layout.TEST, COUNTS)
+    path = saved(study, layout.TEST, COUNTS)
     assert study.class_counts().winner.tolist() == [[0, 5], [0, 0]]
     path.write_text(json.dumps(COUNTS | change))
     with pytest.raises(StudyError, match=r"test\.json is damaged"):
@@ -381,7 +387,7 @@ def test_a_folder_that_cannot_be_written_gives_one_sentence(tmp_path):
 
 def test_json_files_are_written_and_read(study):
     assert study.load_json("verification", dict) is None
-    path = study.save_json("verification", {"net": [0.1, None]})
+    path = saved(study, "verification", {"net": [0.1, None]})
     assert study.load_json("verification", dict) == {"net": [0.1, None]}
     path.write_text('{"net": [0.1')
     with pytest.raises(StudyError, match=r"verification\.json is damaged"):

@@ -42,7 +42,8 @@ def test_the_oldest_weights_are_dropped_beyond_the_limit(tmp_path: Path) -> None
     kept = TrialWeights(tmp_path / "trials", int(2.5 * size_of_one(tmp_path)))
     trials = [trial(repeat) for repeat in range(4)]
     for each in trials:
-        assert kept.save(each, stage(0))
+        kept.save(each, stage(0))
+        assert kept.has(each)
     assert [kept.has(each) for each in trials] == [False, False, True, True]
 
 
@@ -61,7 +62,7 @@ def test_a_full_disk_drops_the_oldest_weights(
         write_atomic(*args)
 
     monkeypatch.setattr(weights_files, "write_atomic", full)
-    assert kept.save(trials[2], stage(1))
+    kept.save(trials[2], stage(1))
     assert [kept.has(each) for each in trials] == [False, True, True]
 
 
@@ -77,8 +78,8 @@ def test_another_error_of_the_disk_drops_no_weights(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(weights_files, "write_atomic", fail)
-    assert not kept.save(trials[2], stage(1))
-    assert not kept.store(kept.path(trials[2]).name, b"")
+    kept.save(trials[2], stage(1))
+    kept.store(kept.path(trials[2]).name, b"")
     assert [kept.has(each) for each in trials] == [True, True, False]
 
 
@@ -89,7 +90,9 @@ def test_a_disk_without_any_room_costs_no_trial(
         raise FullDiskError("cannot write weights: No space left on device")
 
     monkeypatch.setattr(kept_weights, "save_weights", full)
-    assert not TrialWeights(tmp_path / "trials", 10**9).save(trial(), stage(0))
+    kept = TrialWeights(tmp_path / "trials", 10**9)
+    kept.save(trial(), stage(0))
+    assert not kept.has(trial())
 
 
 def test_stored_weights_are_read_exactly(tmp_path: Path) -> None:
@@ -124,7 +127,9 @@ def test_damaged_weights_count_as_lost(tmp_path: Path, damage: str) -> None:
 
 def test_a_folder_that_cannot_be_made_costs_no_trial(tmp_path: Path) -> None:
     (tmp_path / "trials").write_text("a file")
-    assert not TrialWeights(tmp_path / "trials", 10**9).save(trial(), stage(0))
+    kept = TrialWeights(tmp_path / "trials", 10**9)
+    kept.save(trial(), stage(0))
+    assert not kept.has(trial())
 
 
 def test_weights_that_cannot_be_removed_end_the_search_for_room(
@@ -132,15 +137,15 @@ def test_weights_that_cannot_be_removed_end_the_search_for_room(
 ) -> None:
     """As on a full disk where the files belong to another user."""
     kept = TrialWeights(tmp_path, 10**9)
-    assert kept.save(trial(0), stage(0))
+    kept.save(trial(0), stage(0))
 
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(Path, "unlink", refuse)
     monkeypatch.setattr(kept_weights, "save_weights", _refuse_to_write)
-    assert not kept.save(trial(1), stage(0))
-    assert kept.has(trial(0))
+    kept.save(trial(1), stage(0))
+    assert [kept.has(trial(number)) for number in range(2)] == [True, False]
 
 
 def _refuse_to_write(*_: Any) -> None:

@@ -14,7 +14,6 @@ from genets.core.gpu import check_one_kind
 from genets.core.image_facts import Preprocessing
 from genets.core.progress import OnProgress
 from genets.data import ImageData, describe_equal_files
-from genets.latency.budget import DEFAULT_WAIT_MINUTES
 from genets.nas.calm import check_wait
 from genets.nas.image_loading import load_images
 from genets.nas.new_study import choose_folds
@@ -51,11 +50,11 @@ def check_search(
     settings: SearchSettings,
     out: str | Path,
     *,
-    workers: int | None = None,
-    machines: Machines | None = None,
-    processes: int | None = None,
-    wait_minutes: float = DEFAULT_WAIT_MINUTES,
-    on_event: OnProgress | None = None,
+    workers: int | None,
+    machines: Machines,
+    processes: int | None,
+    wait_minutes: float,
+    on_event: OnProgress | None,
 ) -> CheckedSearch:
     """Check a search before its folder is made, so that a wrong name leaves no study behind.
 
@@ -73,8 +72,7 @@ def check_search(
     device = training_device(settings.training_device)
     check_memory(device)
     check_processes(device, processes)
-    if machines is not None:
-        machines.check(device)
+    machines.check(device)
     check_rivals(settings, Path(out))
     preprocessing = starting_preprocessing(settings, Path(out))
     data = load_images(

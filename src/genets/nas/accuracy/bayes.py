@@ -195,11 +195,6 @@ class BayesEffects:
         std = math.sqrt(max(0.0, float(covariance[0, 0])))
         return PredictedFall(float(mean[0]), std, self.log_errors)
 
-    def additive_gains(self, structures: Sequence[Structure]) -> Floats:
-        """(structures,): the sums of `stage_gain` over all stages."""
-        rows = np.array([self.feature_map.structure_row(s) for s in structures])
-        return np.asarray(rows @ self.posterior.mean)
-
     def joint(self, structures: Sequence[Structure]) -> tuple[Floats, Floats]:
         """The distribution of the fall of the log of the error over the MasterNet's.
 

@@ -110,9 +110,9 @@ class Study(StudyReader):
         }
         return [trial for trial in dict.fromkeys(trials) if trial not in ended]
 
-    def save_json(self, name: str, value: Any) -> Path:
+    def save_json(self, name: str, value: Any) -> None:
         """Write `value` to `<name>.json`, completely or not at all. Raises StudyError."""
-        return self.files.save_json(layout.at_budget(self.budget, f"{name}.json"), value)
+        self.files.save_json(layout.at_budget(self.budget, f"{name}.json"), value)
 
     def save_short_trainings(self, training: str, tried: Sequence[Variant]) -> None:
         """Store the short trainings that decide the recipe of a training. Raises StudyError."""

@@ -18,8 +18,8 @@ from genets.nas.trials.runner import TrialJob
 _log = get_logger(__name__)
 
 
-def run_trials(context: SearchContext) -> list[TrialResult]:
-    """Run the missing trials of the round, record each when it ends, and give all results."""
+def run_trials(context: SearchContext) -> None:
+    """Run the missing trials of the round, and record each when it ends."""
     study, number = context.study, context.round.number
     planned = plan_round(context)
     missing = study.missing(planned, number, retry_failed=not study.is_selected(number))
@@ -28,7 +28,6 @@ def run_trials(context: SearchContext) -> list[TrialResult]:
             _run_missing(context, missing, len(planned))
     if not study.is_selected(number):
         _note_dropped_weights(context)
-    return study.results(number)
 
 
 def plan_round(context: SearchContext) -> tuple[Trial, ...]:

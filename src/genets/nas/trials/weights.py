@@ -68,40 +68,35 @@ class TrialWeights:
         """Give the files in the scratch folder of a worker on another machine."""
         return replace(self, folder=scratch_path(scratch, self.folder))
 
-    def save(self, trial: Trial, stage: nn.Module) -> bool:
+    def save(self, trial: Trial, stage: nn.Module) -> None:
         """Write the weights of a trial's super-block, and drop the oldest files beyond the limit.
 
-        On a full disk, the oldest files are dropped until the new one can be written.
-
-        Returns:
-            Whether the weights are on disk.
+        On a full disk, the oldest files are dropped until the new one can be written. Weights that
+        cannot be written are left out.
         """
-        path = self.path(trial)
-        return self._write(path, lambda: save_weights(stage, path, _texts(trial)))
+        self._write(lambda: save_weights(stage, self.path(trial), _texts(trial)))
 
-    def store(self, name: str, content: bytes) -> bool:
+    def store(self, name: str, content: bytes) -> None:
         """Write a file that `save` wrote on another machine; see `save`."""
-        path = self.folder / name
-        return self._write(path, lambda: write_weights(path, content))
+        self._write(lambda: write_weights(self.folder / name, content))
 
-    def _write(self, path: Path, write: Callable[[], None]) -> bool:
+    def _write(self, write: Callable[[], None]) -> None:
         """Write a file within the limit. write: Raises GenetsError."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError:
-            return False
+            return
         while True:
             try:
                 write()
                 break
             except FullDiskError:
                 if not self._drop_oldest():
-                    return False
+                    return
             except GenetsError:  # such as an error of the device, for which no file makes room
-                return False
+                return
         while self._bytes() > self.limit_bytes and self._drop_oldest():
             pass
-        return path.is_file()
 
     def _bytes(self) -> int:
         return sum(size for _, size, _ in self._files())
