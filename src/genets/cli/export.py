@@ -14,10 +14,10 @@ from genets.cli.options import (
     Resolution,
     SplitSeed,
     TargetOptions,
+    check_int8_images,
     make_target,
     option,
 )
-from genets.core.errors import GenetsError
 from genets.core.output_folder import check_writable_folder
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ def export(
     genets export runs/demo/results --engine openvino --precision int8 --data digits --out deploy
     """
     chosen = make_target({"engine": DEFAULT_ENGINE} | target)
-    if chosen.precision == "int8" and data is None:
-        raise GenetsError("precision int8 needs --data: its training images set the value ranges")
+    check_int8_images(chosen, data)
     chosen.check()
     check_writable_folder(out)
     # PyTorch is imported only after the options are checked.

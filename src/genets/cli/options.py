@@ -387,6 +387,14 @@ def make_target(options: Mapping[str, Any], base: Target | None = None) -> Targe
     return Target.from_json(values | options)
 
 
+def check_int8_images(target: Target, data: str | None) -> None:
+    """Raise GenetsError where the target quantises the network, and no images are given."""
+    from genets.core.errors import GenetsError
+
+    if target.precision == "int8" and data is None:
+        raise GenetsError("precision int8 needs --data: its training images set the value ranges")
+
+
 def make_targets(options: Mapping[str, Any]) -> list[Target]:
     """Return every combination of engines, precisions and batch sizes.
 

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genets.cli.options import OUTPUT, Json, TargetOptions, make_target, option
+from genets.cli.options import (
+    OUTPUT,
+    Json,
+    TargetOptions,
+    check_int8_images,
+    make_target,
+    option,
+)
 from genets.core.errors import GenetsError
 
 if TYPE_CHECKING:
@@ -52,8 +59,7 @@ def predict(
     chosen = make_target(target)
     if csv and json:
         raise GenetsError("take --csv or --json, not both")
-    if chosen.precision == "int8" and data is None:
-        raise GenetsError("precision int8 needs --data: its training images set the value ranges")
+    check_int8_images(chosen, data)
     chosen.check()
     # PyTorch is imported only after the options are checked.
     from genets.cli.networks import load_network

@@ -188,7 +188,8 @@ def search(
     """Find, train and export the best network within a latency budget.
 
     You can stop the search at any moment: the same command, or --out alone, continues it. If OUT
-    is a study, its settings replace the defaults below, and changed settings are refused.
+    is a study, its settings replace the defaults below. Most changed settings are then refused;
+    docs/study.md lists those that may change, such as --rivals.
 
     \b
     genets search --data digits --budget 0.5x --preset quick --out runs/demo

@@ -51,9 +51,9 @@ def choose_to_screen(
 ) -> list[Structure]:
     """Choose up to `count` structures that are predicted to meet the budget.
 
-    They are chosen as candidates are, by prediction. In the first round, the
-    scaled MasterNet is the first one. Where too few are predicted to meet the budget, others
-    are predicted to exceed it by a little, because the table may err.
+    They are chosen as candidates are, by expected improvement. In the first round, the scaled
+    MasterNet is the first choice. Where too few structures are predicted to meet the budget, some
+    that are predicted to exceed the budget by a little are chosen, too, because the table may err.
 
     Args:
         proposals: Of the budget and the resolution. Its model must be Bayesian.

@@ -44,7 +44,7 @@ def plan_trials(
             depths and for widths, which are paired at random (a Latin hypercube). `design`:
             balanced too, but block, depth and width are paired such that the trials are most
             informative (see `d_optimal`). `random`: each perturbation is drawn from all others of
-            the stage (paper, section 5). Only older studies are `balanced`.
+            the stage (paper, section 5).
         grown_from: smaller numbers of trials that were planned before, ascending. The trials of
             these plans stay, and the added trials are chosen with regard to them.
     """
