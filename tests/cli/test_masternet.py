@@ -11,7 +11,7 @@ import pytest
 from command_line import fails, invoke
 from genets.analysis import masters as master_training
 from genets.analysis.masters import MasterScore
-from genets.latency.predictor import probes
+from genets.nas import laboratory
 from genets.nas import search as nas_search
 from genets.networks import own_blocks
 from genets.networks.build import BLOCKS
@@ -54,13 +54,13 @@ def test_the_best_becomes_the_master(
 
     monkeypatch.setattr(master_training, "_trained", score)
     classes: list[int] = []
-    build = probes.build_for_timing
+    build = laboratory.build_for_timing
 
-    def build_for_timing(structure: Structure, num_classes: int) -> Any:
+    def build_for_timing(structure: Structure, num_classes: int, device: str) -> Any:
         classes.append(num_classes)
-        return build(structure, num_classes)
+        return build(structure, num_classes, device)
 
-    monkeypatch.setattr(probes, "build_for_timing", build_for_timing)
+    monkeypatch.setattr(laboratory, "build_for_timing", build_for_timing)
     file = tmp_path / "thin.toml"
     Structure.parse(THIN).save(file)
     settings = tmp_path / "quick.toml"

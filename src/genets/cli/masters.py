@@ -11,7 +11,6 @@ from genets.core.output_folder import check_writable_folder, make_folder
 
 if TYPE_CHECKING:
     from genets.analysis.masters import MasterRanking
-    from genets.core.progress import OnProgress
     from genets.nas.settings.settings import SearchSettings
     from genets.nas.workers.job import Machines
 
@@ -78,6 +77,7 @@ def _rank(
     from genets.core.errors import StudyError
     from genets.core.progress import Progress
     from genets.nas.image_loading import load_images
+    from genets.nas.master_choice import measure_masters
     from genets.nas.study import layout
     from genets.nas.study.reader import is_study
     from genets.training.resources import training_device
@@ -105,23 +105,4 @@ def _rank(
                 Progress("MasterNets", done, total, name)
             ),
         )
-        return ranking, _measure_masters(ranking, first, data.num_classes, on_progress)
-
-
-def _measure_masters(
-    ranking: MasterRanking, settings: SearchSettings, num_classes: int, on_progress: OnProgress
-) -> dict[str, float]:
-    """Time the structures in turn; the latencies are ms per image."""
-    from genets.core.progress import Progress
-    from genets.latency.predictor.probes import build_for_timing
-    from genets.latency.timing.measurement import measure_interleaved
-
-    measured = measure_interleaved(
-        {row.name: build_for_timing(row.structure, num_classes) for row in ranking.ranked},
-        settings.target,
-        settings.resolution,
-        time_limit_s=settings.measure_seconds,
-        on_progress=lambda share: on_progress(Progress("measuring", 100 * share, 100)),
-    )
-    on_progress(Progress("measuring", 100, 100))
-    return {name: measurement.ms_per_image for name, measurement in measured.items()}
+        return ranking, measure_masters(ranking, first, data.num_classes, on_progress)
