@@ -1,8 +1,10 @@
 """Complete runs: killed, continued, and refused."""
 
+import gc
 import json
 import math
 import shutil
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +24,8 @@ from genets.training import (
     fitting_threads,
     train_on,
 )
+from genets.training.run.checkpoint import Checkpoints
+from genets.training.run.distributed import Processes
 from genets.training.run.folder import load_settings
 from genets.training.run.state import TrainingState
 from genets.training.run.trainer import Trainer
@@ -171,6 +175,40 @@ def test_a_step_checkpoint_loses_no_step(tmp_path, kill_at, monkeypatch):
     )
     run(tmp_path)
     assert len(seen) == 2 * STEPS - 6
+
+
+def test_a_trainer_yields_epochs_and_continues_after_a_stop(tmp_path):
+    data, recipe = load_data("digits", 16), replace(RECIPE, epochs=2)
+
+    def make_trainer(name):
+        with seeded_globals("network", 0):
+            net = resolve_network(NETWORK, 10).network
+        state = TrainingState(net, recipe, Processes("cpu"))
+        return Trainer(state, data, 0, Checkpoints(tmp_path / name))
+
+    alone, stopped = make_trainer("alone"), make_trainer("stopped")
+    records = list(alone.train())
+    assert [record.epoch for record in records] == [1, 2]
+    assert records == alone.position.records
+    first = next(stopped.train())
+    assert (first.epoch, stopped.checkpoints.last_path() is not None) == (1, True)
+    assert [record.epoch for record in stopped.train()] == [2]
+    assert_equal(stopped.state.net.state_dict(), alone.state.net.state_dict())
+
+
+def test_a_trainer_is_freed_without_the_collector(tmp_path, monkeypatch):
+    """A reference cycle would keep its images and their readers alive."""
+    trainers = []
+    resume = Trainer.resume
+    monkeypatch.setattr(
+        Trainer, "resume", lambda self: (trainers.append(weakref.ref(self)), resume(self))[1]
+    )
+    gc.disable()
+    try:
+        run(tmp_path, replace(PLAIN, epochs=1))
+        assert [trainer() for trainer in trainers] == [None]
+    finally:
+        gc.enable()
 
 
 def test_log_and_results_agree(alone):

@@ -225,25 +225,22 @@ def _balance_cure(settings: RunSettings) -> str:
 
 def _train(trainer: Trainer, out: Path, board: TensorBoard | None) -> None:
     """Train to the end of the recipe; the first process writes the log."""
-    outer = trainer.listener
 
-    def log_epoch(record: EpochRecord, epochs: int) -> None:
-        write_log(out / LOG, trainer.position.records)
-        if board is not None:
-            board.write(record)
-        outer.epoch(record, epochs)
+    def write() -> None:
+        if trainer.processes.is_first:
+            write_log(out / LOG, trainer.position.records)
 
-    is_first = trainer.processes.is_first
-    if trainer.resume() and is_first:
-        write_log(out / LOG, trainer.position.records)
+    if trainer.resume():
+        write()
     if board is not None:
         board.open(trainer.position.epoch)
-    trainer.listener = replace(outer, epoch=log_epoch if is_first else outer.epoch)
     try:
-        trainer.train()
+        for record in trainer.train():
+            write()
+            if board is not None:
+                board.write(record)
+            trainer.listener.epoch(record, trainer.recipe.epochs)
     finally:
-        # Otherwise a reference cycle keeps the trainer, its images and their readers alive.
-        trainer.listener = outer
         if board is not None:
             board.close()
 

@@ -67,8 +67,11 @@ class Trainer:
         checkpoints: The checkpoints of the run.
         teacher: A network whose outputs are learned from; None for no teacher.
         metric: The validation score that decides which epoch is the best one.
-        listener: Called with progress, epochs and messages.
+        listener: Called with progress and messages; `train` yields the epochs.
         checkpoint_seconds: The time between checkpoints within an epoch; each epoch ends with one.
+
+    Attributes:
+        position: How far the training is, with the records of all epochs.
 
     Raises:
         TrainingError: The batch size does not suit the images or the processes.
@@ -120,11 +123,13 @@ class Trainer:
             ) from error
         return True
 
-    def train(self) -> list[EpochRecord]:
+    def train(self) -> Iterator[EpochRecord]:
         """Train to the end of the recipe.
 
-        Returns:
-            The records of all epochs.
+        A caller that stops in between can call this method again, which continues.
+
+        Yields:
+            The record of each epoch, after the checkpoint that ends the epoch.
 
         Raises:
             TrainingError: The loss is not finite, memory ran out, or another process has ended.
@@ -133,21 +138,21 @@ class Trainer:
         try:
             with _cuda_generators(self.state.device):
                 if self.recipe.linear_start and not self.position.records:
-                    self._start_linear()
+                    yield from self._start_linear()
                 self._report_progress("")
                 while self.position.epoch < self.recipe.epochs:
                     self._train_epoch()
-                    self._end_epoch()
+                    yield self._end_epoch()
         except RuntimeError as error:
             if not self.processes.is_lost(error):
                 raise
             raise self._fault("another process of this run has ended") from error
-        return self.position.records
 
-    def _start_linear(self) -> None:
+    def _start_linear(self) -> Iterator[EpochRecord]:
         """Score the start as epoch 0: with a linear model as classifier, unless its own is better.
 
-        See `Student.start_linear`.
+        Nothing is yielded where the classifier cannot be a linear model; see
+        `Student.start_linear`.
         """
         data, began = self.data, time.perf_counter()
         text = f"linear model of {len(data.train)} images"
@@ -161,7 +166,7 @@ class Trainer:
                 "it is"
             )
             return
-        self._end(0, start.score, 0.0, start.loss, time.perf_counter() - began, start.images)
+        yield self._end(0, start.score, 0.0, start.loss, time.perf_counter() - began, start.images)
 
     def _train_epoch(self) -> None:
         at, size = self.position, self.recipe.batch_size
@@ -253,13 +258,14 @@ class Trainer:
         last = f"the last good checkpoint is {path}" if path else "no checkpoint was written"
         return TrainingError(f"{reason} ({last})")
 
-    def _end_epoch(self) -> None:
+    def _end_epoch(self) -> EpochRecord:
         at = self.position
         score = self._score(at.epoch + 1)
         at.epoch += 1
         loss = math.fsum(at.losses) / len(at.losses)
         images = self.steps * self.recipe.batch_size
-        self._end(at.epoch, score, self._rate(at.epoch * self.steps - 1), loss, at.seconds, images)
+        rate = self._rate(at.epoch * self.steps - 1)
+        return self._end(at.epoch, score, rate, loss, at.seconds, images)
 
     def _score(self, epoch: int) -> Score:
         """The score on the validation images after an epoch."""
@@ -278,7 +284,7 @@ class Trainer:
 
     def _end(
         self, epoch: int, score: Score, rate: float, loss: float, seconds: float, images: int
-    ) -> None:
+    ) -> EpochRecord:
         """Record an epoch, and store the network."""
         at = self.position
         before = at.best_record()
@@ -303,7 +309,7 @@ class Trainer:
         at.step, at.losses, at.seconds = 0, [], 0.0
         at.best = epoch if best else at.best
         self._save()
-        self.listener.epoch(record, self.recipe.epochs)
+        return record
 
     def gather_broken(self) -> int:
         """Count the broken images that any process found so far.
