@@ -123,6 +123,17 @@ def test_a_cuda_device_is_described() -> None:
     )
 
 
+def test_the_row_of_the_cpu_describes_the_cpu_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def describe(target: Target) -> dict[str, Any]:
+        if target.is_cpu:
+            return {"device_name": "Xeon", "capability": "AVX512", "instruction_sets": ["avx2"]}
+        return {"device_name": "H100", "capability": "9.0", "driver": "570"}
+
+    monkeypatch.setattr(Target, "_choose_device", lambda self: "cuda")
+    monkeypatch.setattr("genets.latency.diagnosis.describe_environment", describe)
+    assert "Xeon, capability AVX512, avx2" in cells(machine_tables(machine())[1])
+
+
 def test_torch_compile_says_that_it_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(TargetError, match="'no-such-compiler' is not installed"):

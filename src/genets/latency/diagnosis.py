@@ -61,7 +61,7 @@ def describe_machine(
 
 
 def _devices() -> Iterator[dict[str, Any]]:
-    here = describe_environment(Target())
+    here = describe_environment(Target(device="cpu"))
     yield {"device": "cpu", **{name: here.get(name) for name in CPU_FACTS}}
     for number in range(torch.cuda.device_count() if has_cuda(torch) else 0):
         device = f"cuda:{number}"
