@@ -1,4 +1,4 @@
-"""The CPUs that this process may use."""
+"""The CPUs and the memory that this process may use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from genets.core import host
-from genets.core.host import count_cpus, cpu_quota, usable_cpus
+from genets.core.host import available_bytes, container_memory, count_cpus, cpu_quota, usable_cpus
 from genets.latency import target
 
 
@@ -38,6 +38,51 @@ def write(folder: Path, files: dict[str, str]) -> Path:
 def test_the_quota_of_a_container(tmp_path, files, cpus) -> None:
     """Files of cgroup version 2, and of version 1."""
     assert cpu_quota(write(tmp_path, files)) == cpus
+
+
+def memory_files(limit: str, use: str = "700", cache: str = "200") -> dict[str, str]:
+    """The files of cgroup version 2."""
+    statistics = f"anon 500\ninactive_file {cache}\nactive_file 9\n"
+    return {"memory.max": f"{limit}\n", "memory.current": f"{use}\n", "memory.stat": statistics}
+
+
+@pytest.mark.parametrize(
+    ("files", "left"),
+    [
+        ({}, None),
+        (memory_files("1000"), 500),
+        (memory_files("max"), None),
+        (memory_files("400"), 0),
+        (memory_files("1000", cache="damaged text"), None),
+        ({"memory.max": "1000\n", "memory.current": "700\n"}, None),
+        (
+            {
+                "memory/memory.limit_in_bytes": "1000\n",
+                "memory/memory.usage_in_bytes": "700\n",
+                "memory/memory.stat": "inactive_file 9\ntotal_inactive_file 200\n",
+            },
+            500,
+        ),
+    ],
+)
+def test_the_memory_that_a_container_may_still_use(tmp_path, files, left) -> None:
+    """Files of cgroup version 2, and of version 1."""
+    assert container_memory(write(tmp_path, files)) == left
+
+
+@pytest.mark.parametrize(
+    ("limit", "meminfo", "left"),
+    [
+        ("1000", "MemTotal: 8 kB\nMemAvailable: 4 kB\n", 500),
+        ("100000", "MemTotal: 8 kB\nMemAvailable: 4 kB\n", 4096),
+        ("max", "MemTotal: 8 kB\nMemAvailable: 4 kB\n", 4096),
+        ("1000", "", 500),
+        ("max", "", None),
+    ],
+)
+def test_the_available_memory_is_the_smaller_limit(tmp_path, limit, meminfo, left) -> None:
+    write(tmp_path, {**memory_files(limit), "meminfo": meminfo})
+    assert available_bytes(tmp_path, tmp_path / "meminfo") == left
 
 
 @pytest.mark.parametrize(

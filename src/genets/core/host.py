@@ -10,6 +10,17 @@ from pathlib import Path
 # The files of a container's quota of CPU time, in microseconds: cgroup version 2 and version 1.
 CGROUP = Path("/sys/fs/cgroup")
 QUOTA_FILES = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
+# The files of a container's memory, in bytes, of both versions: the limit, the use, and the
+# statistics with the name of the part of the cache that the kernel frees before memory runs out.
+MEMORY_FILES = (
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    (
+        "memory/memory.limit_in_bytes",
+        "memory/memory.usage_in_bytes",
+        "memory/memory.stat",
+        "total_inactive_file",
+    ),
+)
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc, malloc.h
 
 
@@ -33,14 +44,38 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(M_TRIM_THRESHOLD, -1)) and bool(mallopt(M_MMAP_MAX, 0))
 
 
-def available_bytes() -> int | None:
-    """Memory that the system can still give, in bytes; None where the system does not say."""
+def available_bytes(folder: Path = CGROUP, meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    """Memory that this process can still get, in bytes: that of the system or of its container.
+
+    Returns:
+        The smaller of both; None where neither the system nor a container says it.
+    """
+    limits = (_system_memory(meminfo), container_memory(folder))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _system_memory(meminfo: Path) -> int | None:
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        lines = meminfo.read_text(encoding="ascii").splitlines()
     except OSError:
         return None
     values = (int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     return next(values, None)
+
+
+def container_memory(folder: Path = CGROUP) -> int | None:
+    """The bytes that the container may still use; None without a limit."""
+    for limit, use, statistics, cache in MEMORY_FILES:
+        try:
+            total, used = (
+                int((folder / name).read_text(encoding="ascii")) for name in (limit, use)
+            )
+            lines = (folder / statistics).read_text(encoding="ascii").splitlines()
+            cached = int(dict(line.split() for line in lines)[cache])
+        except (OSError, ValueError, KeyError):  # ValueError: "max" in version 2
+            continue
+        return max(0, total - (used - cached))
+    return None
 
 
 def usable_cpus() -> set[int]:
