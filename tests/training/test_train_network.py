@@ -416,6 +416,19 @@ def test_global_generators_are_left_alone(tmp_path):
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_a_run_on_a_cpu_leaves_the_gpus_alone(alone, tmp_path, monkeypatch):
+    """The generator of a GPU cannot be read without CUDA, which takes memory of every GPU."""
+
+    def read(device):
+        raise AssertionError(f"GPU {device} was used")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", read)
+    results = str(alone[0] / "results")
+    recipe = RunRecipe(epochs=1, batch_size=512)
+    run(tmp_path, recipe, teacher=results, weights=f"{results}/weights.safetensors")
+
+
 def test_a_run_in_use_is_refused(tmp_path):
     def second(note):
         raise AssertionError(note)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -67,10 +66,9 @@ def load_teacher(text: str, data: ImageData, weights: str = "") -> TeacherNetwor
     Raises:
         GenetsError: There is no such network, it has no weights, or it has other classes.
     """
-    with torch.random.fork_rng():
-        source = resolve_network(
-            text, data.num_classes, pretrained=not weights, weights=weights or None
-        )
+    source = resolve_network(
+        text, data.num_classes, pretrained=not weights, weights=weights or None, seed=0
+    )
     source.check_classes(data.class_names, data.name)
     mean, std = source.normalisation or (data.mean, data.std)
     net = TeacherNetwork(source.network, source.resolution, mean, std, data)

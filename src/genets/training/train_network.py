@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from genets.core.class_balance import balance_advice
@@ -198,9 +197,7 @@ def _with_resolution(settings: RunSettings) -> RunSettings:
     """Take the network's own resolution where none is given."""
     if settings.resolution is not None:
         return settings
-    with torch.random.fork_rng():
-        resolution = resolve_network(settings.network, 2).resolution
-    return replace(settings, resolution=resolution)
+    return replace(settings, resolution=resolve_network(settings.network, 2, seed=0).resolution)
 
 
 def _with_enough_epochs(

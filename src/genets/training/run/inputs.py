@@ -68,8 +68,7 @@ def preprocessing_of(settings: RunSettings) -> Preprocessing | None:
     """That of genets with the mean and deviation of the starting weights, if they are known."""
     if settings.normalisation == "data" or not (settings.pretrained or settings.weights):
         return None
-    with torch.random.fork_rng():
-        source = resolve_network(settings.network, 2)
+    source = resolve_network(settings.network, 2, seed=0)
     facts = source.facts_about(pretrained=settings.pretrained, weights=settings.weights or None)
     own = facts.preprocessing
     return own and replace(DEFAULT, mean=own.mean, std=own.std)
