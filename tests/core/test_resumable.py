@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from genets.core.errors import BlockFileError, GenetsError, StudyError, TrainingError
+from genets.core.files import write_atomic
 from genets.core.json_files import check_version
+from genets.core.output_folder import MARKER, is_free
 from genets.core.resumable import FolderKind, ResumableFolder, differences, flatten, take_lock
 
 STUDY = FolderKind(
@@ -117,22 +119,42 @@ def test_foreign_folders_are_refused_and_left_alone(tmp_path: Path, kind: Folder
 
 
 @pytest.mark.parametrize(
-    ("kind", "leftovers", "refused"),
+    ("kind", "files", "refused"),
     [
-        (STUDY, ("study.lock", ".study.toml.12ab.tmp", "latency", "masternets.json"), ".other"),
-        (RUN, ("run.lock", ".settings.json.12ab.tmp", ".DS_Store"), "checkpoints"),
+        (STUDY, ("study.lock", "latency", "masternets.json"), ".other"),
+        (RUN, ("run.lock", ".DS_Store"), "checkpoints"),
     ],
     ids=["study", "run"],
 )
-def test_leftovers_may_precede_the_settings(
-    tmp_path: Path, kind: FolderKind, leftovers: tuple[str, ...], refused: str
+def test_files_may_precede_the_settings(
+    tmp_path: Path, kind: FolderKind, files: tuple[str, ...], refused: str
 ) -> None:
-    for name in leftovers:
+    for name in files:
         (tmp_path / name).write_text("123\n")
     ResumableFolder(tmp_path, kind).create_or_resume().close()
     (tmp_path / refused).touch()
     with pytest.raises(kind.raises, match=rf"it holds {refused} but no"):
         ResumableFolder(tmp_path, kind).create_or_resume()
+
+
+@pytest.mark.parametrize("kind", [STUDY, RUN], ids=["study", "run"])
+@pytest.mark.parametrize("file", [MARKER, "study.toml", "settings.json", "format.json"])
+def test_a_kill_during_the_first_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: FolderKind, file: str
+) -> None:
+    """A killed process does not remove its temporary file."""
+
+    def killed(source: str, target: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        patch.setattr(Path, "unlink", lambda path: None)
+        with pytest.raises(KeyboardInterrupt):
+            write_atomic(tmp_path / file, "half")
+    assert len(os.listdir(tmp_path)) == 1
+    assert is_free(tmp_path)
+    ResumableFolder(tmp_path, kind).create_or_resume().close()
 
 
 @pytest.mark.parametrize("content", [b'budget = "0.', b"\xff\xfe", b"version = 2\nbudget = 1"])

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Self
 from weakref import WeakSet
 
+# The names of temporary files; a process that is killed while it writes leaves its file behind.
+TEMPORARY_FILES = ".*.tmp"
+
 
 def write_atomic(path: str | Path, content: bytes | str) -> None:
     """Write `content` (text as UTF-8) to `path`, so that a crash never leaves half a file.

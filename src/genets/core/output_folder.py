@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from genets.core.errors import GenetsError, first_line
-from genets.core.files import write_atomic
+from genets.core.files import TEMPORARY_FILES, write_atomic
 
 MARKER = ".genets"
 _TEXT = "genets made this folder for its results. Data sets around this folder leave it out.\n"
@@ -42,8 +43,9 @@ def make_folder(folder: str | Path) -> None:
 
 
 def is_free(folder: Path) -> bool:
-    """Whether a folder holds nothing, or the mark alone. Raises OSError."""
-    return set(os.listdir(folder)) <= {MARKER}
+    """Whether a folder holds nothing but the mark and temporary files. Raises OSError."""
+    names = os.listdir(folder)
+    return all(name == MARKER or fnmatchcase(name, TEMPORARY_FILES) for name in names)
 
 
 def is_marked(folder: str | Path) -> bool:

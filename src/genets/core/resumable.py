@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from genets.core.errors import GenetsError, first_line
-from genets.core.files import FileLock, NoLocksError, write_atomic
+from genets.core.files import TEMPORARY_FILES, FileLock, NoLocksError, write_atomic
 from genets.core.json_files import (
     READ_ERRORS,
     FormatVersionError,
@@ -36,7 +36,7 @@ class FolderKind:
         raises: The class of every error, such as StudyError.
         kept: What a full disk does not destroy, such as "every finished trial is kept".
         may_precede: Names that may exist before the settings file, with `*` as a wildcard. The
-            lock file and the temporary files of the settings file always may.
+            lock file and temporary files always may.
     """
 
     noun: str
@@ -239,9 +239,8 @@ class ResumableFolder:
 
     def _may_precede(self, name: str) -> bool:
         """Whether `name` may exist before the settings file, as after a kill at the beginning."""
-        patterns = (f".{self.kind.settings_file}.*.tmp", *self.kind.may_precede)
-        own = (self.kind.lock_file, MARKER)
-        return name in own or any(fnmatchcase(name, each) for each in patterns)
+        patterns = (self.kind.lock_file, MARKER, TEMPORARY_FILES, *self.kind.may_precede)
+        return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def take_lock(

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from genets.core.errors import TrainingError
-from genets.core.files import write_atomic
+from genets.core.files import TEMPORARY_FILES, write_atomic
 from genets.core.json_files import READ_ERRORS
 from genets.training.run.epoch_log import EpochRecord
 
@@ -63,7 +63,7 @@ class Checkpoints:
         self.on_note = on_note
         self.facts = dict(facts or {})
         folder.mkdir(parents=True, exist_ok=True)
-        for temporary in folder.glob(".*.tmp"):  # left by a process that was killed while writing
+        for temporary in folder.glob(TEMPORARY_FILES):
             temporary.unlink(missing_ok=True)
 
     def paths(self) -> list[Path]:
