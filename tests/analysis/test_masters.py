@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,8 @@ def test_trainings_are_real_kept_and_continued(
 
     with pytest.raises(GenetsError, match="is a ranking of other recipe; remove it"):
         rank_masters(NETS, data, Recipe(epochs=2), seeds=(3,), keep=path)
+    with pytest.raises(GenetsError, match="is a ranking of other images; remove it"):
+        rank_masters(NETS, replace(data, fingerprint="changed"), RECIPE, seeds=(3,), keep=path)
     path.write_text(json.dumps({"scores": [1]}))
     with pytest.raises(GenetsError, match=r"is damaged .*; remove it to train again"):
         rank_masters(NETS, data, RECIPE, keep=path)
@@ -135,7 +138,7 @@ def test_trainings_are_real_kept_and_continued(
 def test_the_file_of_an_older_version_is_continued_for_the_metrics_that_it_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The recipe lacks fields that were added since, and the scores lack balanced accuracy."""
+    """Fields of the recipe, the fingerprint of the images and balanced accuracy are missing."""
     data = load_data("digits", 8, seed=0)
     path = tmp_path / "masternets.json"
     monkeypatch.setattr(
@@ -143,7 +146,7 @@ def test_the_file_of_an_older_version_is_continued_for_the_metrics_that_it_has(
     )
     ranking = rank_masters(NETS, data, RECIPE, keep=path)
     record = json.loads(path.read_text())
-    del record["recipe"]["class_weights"]
+    del record["recipe"]["class_weights"], record["images"]
     record["scores"] = [
         {name: value for name, value in score.items() if name != "balanced_accuracy"}
         for score in record["scores"]

@@ -82,6 +82,35 @@ def test_the_best_becomes_the_master(
     assert searched[1] == searched[0]
 
 
+def test_one_command_trains_the_masternets_of_a_study(
+    tmp_path: Path, searched: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*SEARCH, "--compare-masters", f"{WIDE}, {THIN}", "--out", tmp_path / "study")
+    refused: list[str] = []
+
+    def train(name: str, structure: Structure, *_: Any) -> MasterScore:
+        second = invoke(*words)
+        assert second.exit_code == 2
+        refused.append(second.stderr)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(master_training, "_trained", train)
+    invoke(*words)
+    assert len(refused) == 1
+    assert "in use by process" in refused[0]
+    assert not searched
+
+
+def test_a_foreign_folder_is_refused_before_any_training(
+    tmp_path: Path, searched: list[Any]
+) -> None:
+    (tmp_path / "thesis.tex").touch()
+    result = invoke(*SEARCH, "--compare-masters", f"{WIDE}, {THIN}", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "neither empty nor a study" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

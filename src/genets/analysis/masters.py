@@ -220,8 +220,8 @@ def rank_masters(
         seeds: The seeds of the trainings of each structure.
         metric: The metric of the ranking.
         device: The device of the trainings, such as "cpu" or "cuda".
-        keep: A JSON file that keeps each training as it ends. A file of the same structures, data
-            and recipe is continued.
+        keep: A JSON file that keeps each training as it ends. A file of the same structures,
+            images and recipe is continued. Only one process at a time may use the file.
         on_training: Called after each training.
 
     Returns:
@@ -237,6 +237,7 @@ def rank_masters(
     conditions = {
         "structures": {name: str(structure) for name, structure in structures.items()},
         "data": [data.name, len(data.train), len(data.validation)],
+        "images": data.fingerprint,
         "recipe": to_plain(with_all_fields(recipe)),
     }
     path = None if keep is None else Path(keep)
@@ -272,8 +273,9 @@ def _read_scores(path: Path, conditions: Mapping[str, Any], metric: Metric) -> l
 
     def read(record: Any) -> tuple[list[MasterScore], list[str]]:
         scores = [*map(MasterScore.from_json, record["scores"])]
-        # An older file has fewer fields of the recipe.
-        record = {**record, "recipe": to_plain(make_recipe(record["recipe"]))}
+        # An older file has fewer fields of the recipe, and no fingerprint of the images.
+        recipe = to_plain(make_recipe(record["recipe"]))
+        record = {"images": conditions["images"], **record, "recipe": recipe}
         return scores, [name for name in conditions if record[name] != conditions[name]]
 
     scores, changed = read_json(path, read, cure="remove it to train again") or ([], [])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genets.core.errors import SettingsError
-from genets.core.output_folder import check_writable_folder, make_folder
+from genets.core.output_folder import check_writable_folder
 
 if TYPE_CHECKING:
     from genets.analysis.masters import MasterRanking
@@ -76,6 +76,7 @@ def _rank(
     from genets.cli.progress import show_progress
     from genets.core.errors import StudyError
     from genets.core.progress import Progress
+    from genets.core.resumable import ResumableFolder
     from genets.nas.image_loading import load_images
     from genets.nas.master_choice import measure_masters
     from genets.nas.study import layout
@@ -85,6 +86,8 @@ def _rank(
     structures = {name: each.structure for name, each in settings.items()}
     check_masters(structures)
     check_writable_folder(out)
+    folder = ResumableFolder(out, layout.KIND)
+    folder.check_usable()
     if is_study(out) and not (out / layout.RANKING).exists():
         raise StudyError(f"study {out} has a MasterNet; --compare-masters needs a new study")
     first = next(iter(settings.values()))
@@ -92,17 +95,17 @@ def _rank(
     machines.check(device)
     with show_progress(plain=plain) as on_progress:
         data = load_images(first, first.resolution, device, check=True, on_progress=on_progress)
-        make_folder(out)
-        ranking = rank_masters(
-            structures,
-            data,
-            first.master_training.recipe(),
-            seeds=range(first.seed, first.seed + TRAININGS),
-            metric=first.metric,
-            device=device,
-            keep=out / layout.RANKING,
-            on_training=lambda done, total, name: on_progress(
-                Progress("MasterNets", done, total, name)
-            ),
-        )
+        with folder.create_or_resume():
+            ranking = rank_masters(
+                structures,
+                data,
+                first.master_training.recipe(),
+                seeds=range(first.seed, first.seed + TRAININGS),
+                metric=first.metric,
+                device=device,
+                keep=out / layout.RANKING,
+                on_training=lambda done, total, name: on_progress(
+                    Progress("MasterNets", done, total, name)
+                ),
+            )
         return ranking, measure_masters(ranking, first, data.num_classes, on_progress)
