@@ -89,9 +89,10 @@ def train_network(
             fails.
     """
     find_device(device)  # refuses a wrong device before anything else
+    out = Path(os.path.expanduser(out))
+    board = TensorBoard(out / TENSORBOARD) if tensorboard else None  # refuses a missing package
     if max_broken_share is not None:
         settings = replace(settings, max_broken_share=max_broken_share)
-    out = Path(os.path.expanduser(out))
     settings = _with_stored_fields(settings, out, device)
     team = Processes(device, processes, settings.recipe.precision)
     if team.device.type == "cpu":
@@ -130,8 +131,7 @@ def train_network(
                 listener=reporting,
                 checkpoint_seconds=checkpoint_seconds,
             )
-            board = TensorBoard(out / TENSORBOARD) if tensorboard and team.is_first else None
-            _train(trainer, out, board)
+            _train(trainer, out, board if team.is_first else None)
             return _finish(trainer, out, inputs.structure, settings, notes)
     except GenetsError as error:
         if team.is_first:
