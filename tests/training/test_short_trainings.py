@@ -3,7 +3,9 @@
 import copy
 import json
 import math
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -257,16 +259,42 @@ def test_the_progress_counts_the_steps(tmp_path, short):
 
 @pytest.mark.parametrize("step", [1, 6])
 def test_a_killed_run_ends_with_the_same_bits(tmp_path, short, kill_at, monkeypatch, step):
-    """Without a checkpoint the fields are decided again, and with a checkpoint they are kept."""
+    """The decision is kept, also before the first checkpoint."""
     expected = tmp_path / "whole"
     run(expected, RUN)
     kill_at(step)
     with pytest.raises(KilledError):
         run(tmp_path / "killed", RUN)
-    if step == 6:  # in the second epoch
-        monkeypatch.setattr(short_trainings, "Training", None)
+    monkeypatch.setattr(short_trainings, "Training", None)
     run(tmp_path / "killed", RUN)
     assert_equal(weights(tmp_path / "killed"), weights(expected))
+
+
+def list_with_another_best(path):
+    """Rewrite the short trainings as an older genets stored them, and return the best variant."""
+    best, *others = json.loads(path.read_text())["variants"][::-1]
+    rows = [{**best, "cross_entropy": 0.1}, *({**each, "cross_entropy": 9.0} for each in others)]
+    path.write_text(json.dumps(rows))
+    return Variant(**rows[0])
+
+
+def test_the_decision_of_an_older_genets_holds_with_a_checkpoint(tmp_path, short, kill_at):
+    """Such a decision has no conditions, so without a checkpoint it may be of other settings."""
+    path = tmp_path / "short_trainings.json"
+    kill_at(1)
+    with pytest.raises(KilledError):
+        run(tmp_path, RUN)
+    before = path.read_text()
+    list_with_another_best(path)
+    kill_at(6)
+    with pytest.raises(KilledError):
+        run(tmp_path, RUN)
+    assert path.read_text() == before
+    best = list_with_another_best(path)
+    kill_at(10**5)
+    results = run(tmp_path, RUN).results
+    recipe = json.loads((results / "result.json").read_text())["settings"]["recipe"]
+    assert recipe["learning_rate"] == best.learning_rate
 
 
 def test_a_run_of_an_older_genets_keeps_its_numbers(tmp_path, kill_at, monkeypatch):
@@ -390,6 +418,17 @@ def test_short_trainings_with_few_validation_images_are_cross_validated(
     assert f"the best of 6 short trainings had {best}; each was scored in 5 folds" in notes
     reported = [note for note in notes if "cannot be read (" in note]
     assert len(reported) == len({*reported}) == 4  # with one of the test split
+
+
+def test_other_images_without_a_checkpoint_decide_anew(tmp_path, photos, tried, kill_at):
+    first = Path(photos) / "cats" / "0.png"
+    for number_of_decisions in (1, 1, 2):
+        if number_of_decisions == 2:
+            shutil.copy(first, first.with_name("another.png"))
+        kill_at(1)
+        with pytest.raises(KilledError):
+            run_on_photos(tmp_path / "run", photos)
+        assert len(tried) == number_of_decisions
 
 
 @pytest.mark.parametrize(

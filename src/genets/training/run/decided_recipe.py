@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -12,15 +13,23 @@ from genets.core.errors import TrainingError
 from genets.core.progress import Progress
 from genets.data import ImageData
 from genets.data.folds import in_fold
+from genets.data.split import Fold
 from genets.networks.weights_facts import were_trained_on
 from genets.training.recipe import RunRecipe
 from genets.training.resources import is_out_of_memory
 from genets.training.run.distributed import Processes
 from genets.training.run.epoch_log import Listener
-from genets.training.run.folder import has_checkpoints, load_variants, store_variants
+from genets.training.run.folder import (
+    find_variants,
+    has_checkpoints,
+    image_facts,
+    load_variants,
+    store_variants,
+)
 from genets.training.run.settings import RunSettings
 from genets.training.short_trainings import folds_to_decide, try_variants
 from genets.training.variants import (
+    Variant,
     best_variant,
     describe_variants,
     is_decided,
@@ -40,8 +49,9 @@ def decide_recipe(
 ) -> RunRecipe:
     """Decide and store the fields of a recipe that are still `auto`.
 
-    A run with checkpoints has decided them. With few validation images, the short trainings are
-    cross-validated.
+    A run with checkpoints has decided them, and so has a run that was stopped after the short
+    trainings, if its settings, images and kind of device are the same. With few validation images,
+    the short trainings are cross-validated.
 
     Args:
         settings: The settings of the run.
@@ -64,6 +74,31 @@ def decide_recipe(
     # Weights that were trained on these images know the images of each fold.
     has_seen = were_trained_on(settings.weights, data.origin)
     folds = [None] if has_seen else folds_to_decide(data, recipe)
+    conditions = {
+        "settings": settings.comparable(),
+        "images": image_facts(data),
+        "device": team.device.type,
+    }
+    tried = find_variants(out, conditions)
+    if tried is None:
+        tried = _try_in_folds(settings, net, data, teacher, folds, team, listener)
+        team.run_on_first(partial(store_variants, out, tried, conditions))
+    in_folds = f"; each was scored in {len(folds)} folds" if len(folds) > 1 else ""
+    listener.note(f"{describe_variants(tried)}{in_folds}")
+    return best_variant(tried).of(recipe)
+
+
+def _try_in_folds(
+    settings: RunSettings,
+    net: nn.Module,
+    data: ImageData,
+    teacher: nn.Module | None,
+    folds: Sequence[Fold | None],
+    team: Processes,
+    listener: Listener,
+) -> list[Variant]:
+    """Run the short trainings of each fold, and give the mean of each variant."""
+    recipe = settings.recipe
     scores = []
     for number, each in enumerate(folds):
         images = in_fold(data, each)  # the processes that read the fold before it end here
@@ -87,11 +122,7 @@ def decide_recipe(
                     team=team.team,
                 )
             )
-    tried = join_folds(scores)
-    in_folds = f"; each was scored in {len(folds)} folds" if len(folds) > 1 else ""
-    listener.note(f"{describe_variants(tried)}{in_folds}")
-    team.run_on_first(lambda: store_variants(out, tried))
-    return best_variant(tried).of(recipe)
+    return join_folds(scores)
 
 
 @contextmanager

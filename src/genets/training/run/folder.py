@@ -14,7 +14,7 @@ results/           weights, structure.toml, result.json
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -85,19 +85,55 @@ def open_run(path: Path, settings: RunSettings) -> ResumableFolder:
     return folder
 
 
-def store_variants(path: Path, tried: Sequence[Variant]) -> None:
-    """Store the short trainings of a run. Raises TrainingError."""
-    ResumableFolder(path, RUN).save_json(VARIANTS, [to_plain(each) for each in tried])
+def store_variants(path: Path, tried: Sequence[Variant], conditions: Mapping[str, Any]) -> None:
+    """Store the short trainings of a run.
+
+    Args:
+        path: The folder of the run.
+        tried: The short trainings.
+        conditions: The values that their scores depend on; values for JSON.
+
+    Raises:
+        TrainingError: The file cannot be written.
+    """
+    record = {"conditions": conditions, "variants": [to_plain(each) for each in tried]}
+    ResumableFolder(path, RUN).save_json(VARIANTS, record)
 
 
 def load_variants(path: Path) -> list[Variant]:
     """The short trainings of a run. Raises TrainingError."""
     cure = "begin the run in another folder"
-    folder = ResumableFolder(path, RUN)
-    tried = folder.load_json(VARIANTS, read_variants, cure=cure)
-    if tried is None:
+    stored = ResumableFolder(path, RUN).load_json(VARIANTS, _read_variants, cure=cure)
+    if stored is None:
         raise TrainingError(f"{path / VARIANTS} is missing; {cure}")
-    return tried
+    return stored[0]
+
+
+def find_variants(path: Path, conditions: Mapping[str, Any]) -> list[Variant] | None:
+    """The short trainings of a run that were stored with the same conditions, or None.
+
+    Raises TrainingError.
+    """
+    stored = ResumableFolder(path, RUN).load_json(VARIANTS, _read_variants)
+    same = stored is not None and stored[1] == json.loads(json.dumps(conditions))
+    return stored[0] if stored is not None and same else None
+
+
+def _read_variants(record: Any) -> tuple[list[Variant], dict[str, Any]]:
+    """The short trainings and their conditions; an older genets stored no conditions."""
+    if isinstance(record, list):
+        return read_variants(record), {}
+    return read_variants(record["variants"]), record["conditions"]
+
+
+def image_facts(data: ImageData) -> dict[str, Any]:
+    """The facts by which a run recognises its images, for JSON."""
+    return {
+        "classes": list(data.class_names),
+        "training images": len(data.train),
+        "validation images": len(data.validation),
+        "fingerprint": data.fingerprint,
+    }
 
 
 def check_images(path: Path, data: ImageData) -> None:
@@ -106,12 +142,7 @@ def check_images(path: Path, data: ImageData) -> None:
     Raises:
         TrainingError: The run has checkpoints, and its images were others.
     """
-    facts = {
-        "classes": list(data.class_names),
-        "training images": len(data.train),
-        "validation images": len(data.validation),
-        "fingerprint": data.fingerprint,
-    }
+    facts = image_facts(data)
     folder = ResumableFolder(path, RUN)
     if not has_checkpoints(path):
         folder.save_json(IMAGES, facts)
