@@ -140,7 +140,7 @@ def test_grey_images_become_rgb(tmp_path, monkeypatch):
     grey.transform = grey.target_transform = None
     grey.data = torch.zeros(100, 28, 28, dtype=torch.uint8)
     grey.targets = torch.arange(100) % 10
-    serve(monkeypatch, {"train": grey})
+    serve(monkeypatch, {"train": grey, "validation": grey})
     images, _ = next(load_data("torch/mnist", 16, root=tmp_path).train.batches(4))
     assert images.shape == (4, 3, 16, 16)
 
@@ -165,6 +165,36 @@ def test_a_network_failure_of_a_later_split_is_no_missing_split(monkeypatch):
     serve(monkeypatch, {"train": Stored(images_of(3, 8)), "validation": failure})
     with pytest.raises(DataError, match="hfds/some cannot be loaded: connection lost"):
         load_data("hfds/some", 8)
+
+
+def test_a_damaged_test_split_of_torchvision_is_no_missing_split(monkeypatch, tmp_path):
+    failure = RuntimeError("Dataset not found or corrupted. You can use download=True")
+    serve(monkeypatch, {"train": Stored(images_of(3, 8)), "validation": failure})
+    message = f"the test split of data set torch/cifar10 cannot be loaded: Data.*; .* in {tmp_path}"
+    with pytest.raises(DataError, match=message):
+        load_data("torch/cifar10", 8, root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "error", "is_missing"),
+    [
+        ("hfds", ValueError, True),
+        ("hfds", RuntimeError, False),
+        ("hfids", ValueError, True),
+        ("tfds", KeyError, True),
+        ("tfds", AssertionError, False),
+        ("wds", RuntimeError, True),
+        ("wds", ValueError, False),
+    ],
+)
+def test_a_reader_has_its_own_errors_of_a_missing_split(monkeypatch, prefix, error, is_missing):
+    splits = dict.fromkeys(("validation", "test"), error("no such split"))
+    serve(monkeypatch, {"train": Stored(images_of(3, 8)), **splits})
+    if is_missing:
+        assert len(load_data(f"{prefix}/some", 8).test) > 0
+    else:
+        with pytest.raises(DataError, match=f"{prefix}/some cannot be loaded: "):
+            load_data(f"{prefix}/some", 8)
 
 
 def test_training_images_without_a_class(monkeypatch):

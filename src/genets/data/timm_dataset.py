@@ -21,8 +21,14 @@ from genets.data.split import SPLITS, ImageData
 PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")
 STREAMS = ("hfids", "tfds", "wds")
 MAX_IN_MEMORY = 100_000
-MISSING_SPLIT = (ValueError, KeyError, RuntimeError, AssertionError)
-"""Errors that the readers raise for a split that a data set does not have."""
+# Errors that a reader raises for a split that a data set does not have. timm knows the names of
+# torchvision's two splits, so each error of torchvision is a failure.
+MISSING_SPLIT: dict[str, tuple[type[Exception], ...]] = {
+    "hfds": (ValueError,),
+    "hfids": (ValueError,),
+    "tfds": (KeyError, ValueError),
+    "wds": (RuntimeError,),
+}
 
 
 def load_timm(
@@ -84,7 +90,7 @@ def _scored_splits(
     are loaded for the training images, and the test split in place of a missing validation split.
     """
     if prefix == "torch":
-        return None, _optional(name, "validation", root)
+        return None, _torch_test_split(name, root)
     train = "train" in needed
     validation = _optional(name, "validation", root) if train or "validation" in needed else None
     unknown = "validation" in needed and validation is None
@@ -100,11 +106,22 @@ def _open(name: str, split: str, root: str | Path | None) -> Any:
         )
 
 
+def _torch_test_split(name: str, root: str | Path | None) -> Pool | None:
+    try:
+        return _pool(name, _open(name, "validation", root))
+    except RuntimeError as error:
+        reason = first_line(error).rstrip(".")
+        raise DataError(
+            f"the test split of data set {name} cannot be loaded: {reason}; its files in {root} "
+            "are missing or damaged"
+        ) from error
+
+
 def _optional(name: str, split: str, root: str | Path | None) -> Pool | None:
     """The pool of a split, or None where the data set does not have it, or has no labels."""
     try:
         dataset = _open(name, split, root)
-    except MISSING_SPLIT:
+    except MISSING_SPLIT[name.partition("/")[0].lower()]:
         return None
     return _pool(name, dataset)
 
