@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import genets
-from genets.core.errors import counted, first_line
+from genets.core.errors import TrainingError, counted, first_line, is_out_of_memory
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,30 @@ from genets.core.errors import counted, first_line
 )
 def test_first_line(error: Exception, reason: str) -> None:
     assert first_line(error) == reason
+
+
+@pytest.mark.parametrize(
+    ("error", "is_lack"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (
+            RuntimeError("DefaultCPUAllocator: not enough memory: you tried"),
+            True,
+        ),
+        (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("could not create a memory object"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (Exception("Failed to allocate memory for requested buffer of size 9"), True),
+        (RuntimeError("could not create a primitive descriptor for a convolution"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (TrainingError("image a.png cannot be read (cannot allocate memory)"), False),
+    ],
+    ids=repr,
+)
+def test_a_lack_of_memory(error: Exception, is_lack: bool) -> None:
+    assert is_out_of_memory(error) == is_lack
 
 
 def test_counted() -> None:

@@ -1,12 +1,20 @@
 """Errors that a user can cause, and helpers for their messages."""
 
 import difflib
+import re
 import reprlib
 from collections.abc import Iterable
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 60
 SHORT_LIST, LONG_LIST = 8, 12  # of names in a message
+# Texts of errors of CUDA, of the allocators of PyTorch, ONNX Runtime and C++, and of oneDNN, which
+# needs memory for its code and buffers. The descriptor of a primitive fails for another reason: an
+# unsupported operation.
+NO_MEMORY = re.compile(
+    "out of memory|allocate memory|Failed to allocate|DefaultCPUAllocator|bad_alloc"
+    "|could not create a (primitive(?! descriptor)|memory object)"
+)
 
 
 class GenetsError(ValueError):
@@ -193,3 +201,10 @@ def first_line(error: BaseException) -> str:
     """
     lines = str(error).strip().splitlines()
     return lines[0].strip()[:500] if lines else type(error).__name__
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the memory of a GPU or of the CPU ran out; most libraries have no type for that."""
+    if isinstance(error, MemoryError):
+        return True
+    return not isinstance(error, GenetsError) and NO_MEMORY.search(str(error)) is not None

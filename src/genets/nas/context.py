@@ -10,7 +10,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genets.core.errors import TargetError, TrainingError
+from genets.core.errors import TargetError, TrainingError, is_out_of_memory
 from genets.core.image_facts import Preprocessing
 from genets.core.log import get_logger
 from genets.core.progress import OnProgress, PhaseTimer, Progress, Report, Reporter
@@ -368,8 +368,6 @@ class SearchContext:
 @contextmanager
 def explained_memory(batch_size: int) -> Iterator[None]:
     """Turn a lack of memory into one sentence."""
-    from genets.training.resources import is_out_of_memory
-
     try:
         yield
     except (RuntimeError, MemoryError) as error:

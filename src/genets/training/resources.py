@@ -11,23 +11,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from genets.core.errors import TargetError, first_line
+from genets.core.errors import TargetError, first_line, is_out_of_memory
 from genets.core.gpu import check_gpu, free_bytes, has_bf16, has_cuda
 from genets.networks import count
 
 KEPT_SHARE = 0.25  # of the free memory, for features that are kept between two passes
-# Texts of errors of the CPU's allocator, and of oneDNN where it gets no memory for its code
-# or buffers. The descriptor of a primitive fails for another reason: an unsupported operation.
-CPU_MEMORY_ERRORS = re.compile(
-    r"DefaultCPUAllocator|could not create a (primitive(?! descriptor)|memory object)"
-)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the memory of a GPU or of the CPU ran out; torch has no type for the latter."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and CPU_MEMORY_ERRORS.search(str(error)) is not None
 
 
 def failure_reason(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from genets.core.errors import TrainingError
+from genets.core.errors import TrainingError, is_out_of_memory
 from genets.data import ImageData, steps_per_epoch, with_augmentation
 from genets.data.folds import folds_to_score
 from genets.data.split import Fold
@@ -18,7 +18,6 @@ from genets.training.evaluation import evaluate
 from genets.training.floor import Judge
 from genets.training.loop import Training
 from genets.training.recipe import Recipe, RunRecipe, with_all_fields
-from genets.training.resources import is_out_of_memory
 from genets.training.step import Teacher
 from genets.training.team import ALONE, Team
 from genets.training.variants import Variant, best_variant, is_decided, variants_of

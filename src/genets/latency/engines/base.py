@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from genets.core.errors import GenetsError, TargetError, first_line, install_hint
+from genets.core.errors import (
+    GenetsError,
+    TargetError,
+    first_line,
+    install_hint,
+    is_out_of_memory,
+)
 from genets.core.gpu import check_free_memory
 from genets.networks.count import input_channels
 
@@ -27,7 +33,6 @@ Predict = Callable[[Tensor], Tensor]
 
 INPUT_SEED = 0
 MODEL_NAME = "network"  # of the files of a model, without a suffix
-OUT_OF_MEMORY = ("out of memory", "allocate memory", "bad_alloc", "Failed to allocate")
 # Inductor compiles kernels by Triton on CUDA, which compiles C code to launch them.
 NO_COMPILER = ("Failed to find C compiler", "working triton installation", "TritonMissing")
 
@@ -316,10 +321,7 @@ def explain_failures(target: Target, resolution: int) -> Iterator[None]:
 
 
 def _failure_text(error: Exception, target: Target, resolution: int) -> str:
-    text = str(error)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        words in text for words in OUT_OF_MEMORY
-    ):
+    if is_out_of_memory(error):
         if not target.is_cpu:
             # Other processes may hold the memory.
             check_free_memory(torch, target.device, after_failure=True)
@@ -327,7 +329,7 @@ def _failure_text(error: Exception, target: Target, resolution: int) -> str:
             f"batch_size {target.batch_size} at resolution {resolution} does not fit "
             f"into the memory of {target.device}; use a smaller batch_size"
         )
-    if any(words in text for words in NO_COMPILER):
+    if any(words in str(error) for words in NO_COMPILER):
         return (
             f"engine {target.engine} needs a C compiler and Triton on device {target.device!r}, "
             "and they are not installed or do not work; install gcc, or name another compiler in "

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from torch import nn
 
-from genets.core.errors import GenetsError, TargetError, TrainingError
+from genets.core.errors import GenetsError, TargetError, TrainingError, is_out_of_memory
 from genets.data import ImageData
 from genets.data.seeds import derive_seed, seeded_globals
 from genets.data.split import Fold
@@ -42,7 +42,7 @@ from genets.training.epoch_checkpoints import (
     training_key,
 )
 from genets.training.loop import estimate_norm_statistics
-from genets.training.resources import failure_reason, is_out_of_memory
+from genets.training.resources import failure_reason
 from genets.training.teacher import TeacherNetwork
 
 

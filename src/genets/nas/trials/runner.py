@@ -14,7 +14,7 @@ import torch
 from timm.models.byobnet import ByobNet
 from torch import nn
 
-from genets.core.errors import TrainingError, first_line
+from genets.core.errors import TrainingError, first_line, is_out_of_memory
 from genets.core.image_facts import Preprocessing
 from genets.core.log import get_logger
 from genets.data import MAX_BROKEN_SHARE, ImageData
@@ -42,7 +42,7 @@ from genets.training import (
     fitting_threads,
     train_together,
 )
-from genets.training.resources import failure_reason, is_out_of_memory
+from genets.training.resources import failure_reason
 
 _log = get_logger(__name__)
 

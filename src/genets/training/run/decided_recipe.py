@@ -9,14 +9,13 @@ from pathlib import Path
 
 from torch import nn
 
-from genets.core.errors import TrainingError
+from genets.core.errors import TrainingError, is_out_of_memory
 from genets.core.progress import Progress
 from genets.data import ImageData
 from genets.data.folds import in_fold
 from genets.data.split import Fold
 from genets.networks.weights_facts import were_trained_on
 from genets.training.recipe import RunRecipe
-from genets.training.resources import is_out_of_memory
 from genets.training.run.distributed import Processes
 from genets.training.run.epoch_log import Listener
 from genets.training.run.folder import (

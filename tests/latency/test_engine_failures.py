@@ -1,4 +1,4 @@
-"""Why a network does not run on a GPU: one sentence for each reason."""
+"""Why a network does not run on a device: one sentence for each reason."""
 
 from __future__ import annotations
 
@@ -42,3 +42,10 @@ def test_why_a_network_does_not_run_on_a_gpu(monkeypatch, error, free, own, sent
     with pytest.raises(TargetError) as raised, explain_failures(Target("cuda", "torch-compile"), 8):
         raise error
     assert str(raised.value) == sentence
+
+
+@pytest.mark.parametrize("text", ["could not create a primitive", "std::bad_alloc"])
+def test_a_cpu_without_memory(text: str) -> None:
+    sentence = "batch_size 64 at resolution 8 does not fit into the memory of cpu; use a smaller"
+    with pytest.raises(TargetError, match=sentence), explain_failures(Target("cpu"), 8):
+        raise RuntimeError(text)
