@@ -1,6 +1,7 @@
 """The linear start: a fitted classifier, epoch 0 as a floor, and trained weights that stay."""
 
 import json
+import math
 import sys
 from dataclasses import replace
 
@@ -12,9 +13,10 @@ from test_train_network import NETWORK, PLAIN, KilledError, assert_equal, run, w
 from test_train_network import kill_at as kill_at
 from torch import nn
 
+from genets.core.errors import TrainingError
 from genets.data import load_data
 from genets.networks import resolve_network, save_weights
-from genets.training import Metric, Score, evaluate, loop, train
+from genets.training import Metric, RunRecipe, Score, evaluate, loop, train
 from genets.training.floor import Judge
 from genets.training.linear_start import (
     classifier_weights,
@@ -24,6 +26,8 @@ from genets.training.linear_start import (
     set_classifier,
 )
 from genets.training.step import train_mode
+from genets.training.student import Student
+from genets.training.team import ALONE
 from genets.training.train_network import train_network
 
 LINEAR = replace(PLAIN, linear_start=True, norm_statistics="frozen", ema_decay=0.9)
@@ -110,6 +114,27 @@ def test_a_fitted_classifier_scores_as_its_linear_model():
     held_out, truth = features_of(net, data.validation, 256, "cpu")
     expected = ((held_out @ weight.T + bias).argmax(1) == truth).double().mean()
     assert evaluate(net, data.validation).top1 == pytest.approx(float(expected), abs=1e-9)
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["here", "elsewhere"])
+def test_all_processes_refuse_features_that_are_not_finite(here):
+    """A process that ended before the others share their features would let them wait for ever."""
+    gathered = []
+
+    def gather(value):
+        gathered.append(value)
+        features, labels = value
+        return [value, (features * (1 if here else math.nan), labels)]
+
+    net = resolve_network(NETWORK, 10, seed=0).network
+    if here:
+        torch.nn.init.constant_(net.stem.conv.weight, math.inf)
+    recipe = RunRecipe(epochs=1, precision="fp32", linear_start=True)
+    student = Student(net, recipe, "cpu", team=replace(ALONE, count=2, gather=gather))
+    images = load_data("digits", 16).validation
+    with pytest.raises(TrainingError, match="starting weights give features that are not finite"):
+        student.start_linear(images, 10, lambda: Score(0.1, 2.3), metric=Metric.TOP1)
+    assert len(gathered) == 1
 
 
 def test_no_result_is_worse_than_the_linear_model(tmp_path):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
+from genets.core.errors import TrainingError
 from genets.data import Split
 from genets.training.linear_start import (
     classifier_weights,
@@ -160,8 +161,10 @@ class Student:
         )
         if found is None:
             return None
-        own, own_score = classifier_weights(classifier), score()
         features, labels = (torch.cat(each) for each in zip(*self.team.gather(found), strict=True))
+        if not features.isfinite().all():  # of all processes, so that all end here
+            raise TrainingError("the starting weights give features that are not finite")
+        own, own_score = classifier_weights(classifier), score()
         fitted = None
         if self.team.is_first:
             balanced = recipe.class_weights == "balanced"
