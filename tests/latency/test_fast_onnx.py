@@ -1,7 +1,6 @@
 """The fast ONNX files against torch's exporter and against torch."""
 
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -131,11 +130,6 @@ def test_a_sum_with_a_number_is_left_to_torch() -> None:
             return x + 1
 
     assert plain_onnx(nn.Sequential(Plus(3, 4, 1)).eval(), (2, 3, 8, 8)) is None
-
-
-def test_without_the_package_onnx(monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    assert plain_onnx(nn.Sequential(nn.Conv2d(3, 4, 1)), (2, 3, 8, 8)) is None
 
 
 def test_the_graph_names_its_ends() -> None:

@@ -13,7 +13,7 @@ from genets.report.evaluation.confusion import (
     MAX_CLASSES,
     OTHERS,
     confusion_chart,
-    most_confused,
+    confusion_table,
 )
 from genets.report.evaluation.tables import accuracy_table, classes_table, write_evaluation
 
@@ -101,27 +101,27 @@ def test_of_many_classes_those_that_are_recognised_least():
 def test_the_picture_has_the_classes_with_the_most_mistakes():
     generator = np.random.default_rng(1)
     counts = generator.integers(0, 3, (60, 60)) + np.diag(np.full(60, 50))
-    kept = most_confused(accuracy(counts), [f"c{n}" for n in range(60)])
+    kept = confusion_table(counts, [f"c{n}" for n in range(60)])
     wrong = counts.sum(0) + counts.sum(1) - 2 * np.diag(counts)
     assert len(kept.classes) == MAX_CLASSES
     assert min(wrong[kept.classes]) >= max(np.delete(wrong, kept.classes))
     assert (kept.counts.sum(1) == counts[kept.classes].sum(1)).all(), "no image is lost"
     assert kept.names[-1] == OTHERS
-    few = most_confused(accuracy(counts[:9, :9]), list("abcdefghi"))
+    few = confusion_table(counts[:9, :9], list("abcdefghi"))
     assert (few.counts == counts[:9, :9]).all()
     assert few.names == list("abcdefghi")
 
 
 def test_names_that_are_long_or_equal_when_shortened_stay_apart():
     names = ["x" * 40, "x" * 50, OTHERS]
-    found = most_confused(accuracy(COUNTS), names).names
+    found = confusion_table(COUNTS, names).names
     assert len(set(found)) == 3
     assert OTHERS not in found
     assert all(len(name) <= 30 for name in found)
 
 
 def test_cells_of_the_picture():
-    chart = confusion_chart(most_confused(accuracy(COUNTS), ["cat", "dog", "cow"])).to_dict()
+    chart = confusion_chart(confusion_table(COUNTS, ["cat", "dog", "cow"])).to_dict()
     values = chart["data"]["values"]
     assert len(values) == 6, "the class without images has none"
     assert {(v["class"], v["taken"]): v["shown"] for v in values}["cat", "dog"] == "20%"

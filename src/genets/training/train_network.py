@@ -56,7 +56,6 @@ def train_network(
     processes: int | None = None,
     workers: int | None = None,
     check_data: bool = False,
-    max_broken_share: float | None = None,
     tensorboard: bool = False,
     listener: Listener | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -76,7 +75,6 @@ def train_network(
             chooses it.
         check_data: Read every image once before training, to report broken ones first, and equal
             files in several splits.
-        max_broken_share: Replaces the one of the settings, unless it is None.
         tensorboard: Write event files for TensorBoard beside the log.
         listener: Called with progress, epochs and messages.
         checkpoint_seconds: The time between checkpoints within an epoch.
@@ -91,8 +89,6 @@ def train_network(
     find_device(device)  # refuses a wrong device before anything else
     out = Path(os.path.expanduser(out))
     board = TensorBoard(out / TENSORBOARD) if tensorboard else None  # refuses a missing package
-    if max_broken_share is not None:
-        settings = replace(settings, max_broken_share=max_broken_share)
     settings = _with_stored_fields(settings, out, device)
     team = Processes(device, processes, settings.recipe.precision)
     if team.device.type == "cpu":

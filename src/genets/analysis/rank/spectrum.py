@@ -51,9 +51,9 @@ class Spectrum:
         shares = self.values[self.values > 0] / self.values.sum()
         return float(np.exp(-np.sum(shares * np.log(shares))))
 
-    def directions(self, energy: float = ENERGY) -> int:
-        """The smallest number of singular directions that hold this share of the energy."""
-        reached = self._energies >= energy * self._energies[-1] * (1 - ROUNDING)
+    def directions(self) -> int:
+        """The smallest number of singular directions that hold the share ENERGY of the energy."""
+        reached = self._energies >= ENERGY * self._energies[-1] * (1 - ROUNDING)
         return int(np.argmax(reached)) + 1
 
     def kept(self, ratio: float) -> float:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -50,11 +49,9 @@ def plain_onnx(net: nn.Module, shape: tuple[int, ...]) -> bytes | None:
         shape: The shape of the inputs.
 
     Returns:
-        The file, in the type of the weights. None where a layer has no entry in OPERATORS or the
-        package onnx is missing; the caller then uses torch's exporter.
+        The file, in the type of the weights. None where a layer has no entry in OPERATORS; the
+        caller then uses torch's exporter.
     """
-    if find_spec("onnx") is None:
-        return None
     try:
         graph = fx.Tracer().trace(net)
     except Exception:  # noqa: BLE001 - tracing runs the network's code, which may raise anything

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genets.latency import Target
-from genets.latency.evaluation import Accuracy, Evaluation
+from genets.latency.evaluation import Evaluation
 from genets.report.charts import draw_picture, make_chart, styled
 from genets.report.wording import describe_target
 
@@ -39,7 +39,7 @@ class ConfusionTable:
 def draw_confusion(evaluation: Evaluation, target: Target) -> bytes:
     """A PNG of the confusions on one target."""
     accuracy = evaluation.accuracy[target]
-    table = most_confused(accuracy, evaluation.class_names)
+    table = confusion_table(accuracy.confusion, evaluation.class_names)
     total, title = len(evaluation.class_names), "Confusions"
     if len(table.classes) < total:
         title += f", the {len(table.classes)} of {total} classes with the most mistakes"
@@ -50,17 +50,16 @@ def draw_confusion(evaluation: Evaluation, target: Target) -> bytes:
     return draw_picture(confusion_chart(table), title, line)
 
 
-def most_confused(accuracy: Accuracy, class_names: Sequence[str]) -> ConfusionTable:
+def confusion_table(counts: NDArray[np.int64], class_names: Sequence[str]) -> ConfusionTable:
     """The confusions of all classes, or of the 40 classes with the most mistakes.
 
     The mistakes of a class are its images with a wrong prediction and the other images that were
     predicted to be of this class.
+
+    Args:
+        counts: (classes, classes), images by true and predicted class.
+        class_names: The names of the classes.
     """
-    return confusion_table(accuracy.confusion, class_names)
-
-
-def confusion_table(counts: NDArray[np.int64], class_names: Sequence[str]) -> ConfusionTable:
-    """See `most_confused`. counts: (classes, classes), images by true and predicted class."""
     if len(class_names) <= MAX_CLASSES:
         return ConfusionTable(counts, range(len(class_names)), _distinct(class_names))
     wrong = counts.sum(0) + counts.sum(1) - 2 * np.diag(counts)
