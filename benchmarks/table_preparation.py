@@ -22,11 +22,11 @@ from torch import nn
 from conditions import add_tiny_option, write_result
 from genets.analysis.comparison.networks import find_networks
 from genets.latency import Target
-from genets.latency.engines.stub_device import StubEngine
 from genets.latency.predictor.builder import prepare_item
 from genets.latency.predictor.items import choose_items
 from genets.latency.predictor.preparation import new_shapes
 from genets.structure import DesignSpace, Structure, zoo
+from stub_device import StubEngine
 
 TARGET = Target("cuda", "torch-graph", "fp16", 64)
 NETWORKS = 50  # 20 to calibrate, and 30 that are held out

@@ -11,7 +11,6 @@ from torch import nn
 from genets.latency import ENGINES, Target
 from genets.latency.engines.base import Stopwatch
 from genets.latency.engines.memory import Footprint
-from genets.latency.engines.stub_device import StubEngine
 from genets.latency.predictor.builder import prepare_item
 from genets.latency.predictor.items import choose_items
 from genets.latency.predictor.preparation import (
@@ -26,6 +25,7 @@ from genets.networks import count
 from genets.networks.own_blocks import load_blocks
 from genets.structure import BLOCK_TYPES, Block, DesignSpace, Structure, zoo
 from genets.structure.cost import structure_convolutions
+from stub_device import StubEngine
 
 MASTER = Structure.parse("Conv3x16s2 XX3x16 BL3x32s2r0.5*2 DW3x32s2r3 Conv1x64 @32")
 SPACE = DesignSpace(
