@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import sys
 import warnings
@@ -13,6 +12,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from genets.core.errors import GenetsError, counted, first_line
+from genets.core.json_files import json_text
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -110,7 +110,7 @@ def write_and_print(
 
 def print_json(value: Any) -> None:
     """Print JSON on standard output; the caller prints nothing else there."""
-    print(json.dumps(value, indent=2, allow_nan=False))
+    print(json_text(value), end="")
 
 
 def print_tables(*tables: RenderableType) -> None:

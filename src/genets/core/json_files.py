@@ -26,6 +26,11 @@ class FormatVersionError(GenetsError):
     """A file has a format version that this genets does not read."""
 
 
+def json_text(value: Any) -> str:
+    """Give plain values as indented JSON. Raises ValueError for NaN and infinities."""
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` to `path` as indented JSON, completely or not at all.
 
@@ -37,7 +42,7 @@ def write_json(path: str | Path, value: Any) -> None:
         OSError: The file cannot be written; its `filename` is `path`.
         ValueError: `value` holds NaN or an infinity.
     """
-    write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_atomic(path, json_text(value))
 
 
 def read_json(

@@ -6,7 +6,6 @@ predict.py       classifies image files by the contract, without genets
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 from genets.core.errors import TargetError, first_line
 from genets.core.files import write_atomic
 from genets.core.image_facts import Preprocessing
+from genets.core.json_files import write_json
 from genets.core.output_folder import make_folder
 from genets.data.scoring import DEFAULT, describe_input
 from genets.latency.engines import ENGINES, Prepared
@@ -147,7 +147,7 @@ def write_contract(folder: Path, contract: Mapping[str, Any]) -> None:
     """Write `contract.json` and `predict.py`. Raises TargetError if the folder is not writable."""
     try:
         write_atomic(folder / SCRIPT_FILE, SCRIPT.read_bytes())
-        write_atomic(folder / CONTRACT_FILE, json.dumps(contract, indent=2) + "\n")
+        write_json(folder / CONTRACT_FILE, contract)
     except OSError as error:
         raise TargetError(f"cannot write into {str(folder)!r}: {error.strerror}") from error
 

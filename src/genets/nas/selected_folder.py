@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from genets.core.errors import StudyError
 from genets.core.files import write_atomic
+from genets.core.json_files import write_json
 from genets.core.log import log_to_file
 from genets.core.output_folder import check_writable_folder, is_free, make_folder
 from genets.latency import Budget, Target
@@ -128,7 +128,7 @@ def write_selected(study: StudyReader, selection: Selection, folder: Path) -> Se
     recipe = {name: value for name, value in asdict(settings.recipe).items() if value is not None}
     make_folder(folder)
     write_atomic(paths["structure"], selected.structure.to_toml())
-    write_atomic(paths["measurement"], json.dumps(record, indent=2, allow_nan=False) + "\n")
+    write_json(paths["measurement"], record)
     write_atomic(paths["recipe"], format_toml_tables(recipe))
     write_atomic(paths["command"], f'#!/bin/sh\n{script} "$@"\n')
     if start is not None:  # last, because the other files need no images

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from genets.core.errors import encodable
 from genets.core.files import write_atomic
@@ -16,10 +14,6 @@ from genets.core.output_folder import make_folder
 def current_date() -> str:
     """The date and time for pages and pictures, such as `2024-05-31 17:05`."""
     return f"{datetime.now():%Y-%m-%d %H:%M}"
-
-
-def json_text(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, indent=2, allow_nan=False) + "\n"
 
 
 def write_files(folder: Path, contents: Mapping[str, tuple[str, str | bytes]]) -> dict[str, Path]:

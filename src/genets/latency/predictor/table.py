@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from genets.core.errors import TargetError
-from genets.core.files import write_atomic
-from genets.core.json_files import read_json
+from genets.core.json_files import read_json, write_json
 from genets.latency.predictor.builder import WholeNetwork, time_space
 from genets.latency.predictor.costs import Calibration, SpaceCosts
 from genets.latency.predictor.probes import Probe
@@ -251,7 +249,7 @@ class LatencyTable:
 
     def save(self, path: str | Path) -> None:
         """Write the table as JSON, completely or not at all. Raises OSError."""
-        write_atomic(path, json.dumps(self.to_json(), indent=1))
+        write_json(path, self.to_json())
 
     @classmethod
     def load(

@@ -7,6 +7,7 @@ from pathlib import Path
 from genets.analysis import Comparison, speed_ups
 from genets.analysis.comparison.findings import paper_title
 from genets.core.errors import counted
+from genets.core.json_files import json_text
 from genets.latency import Target
 from genets.report.charts import draw_picture
 from genets.report.comparison.charts import accuracy_chart
@@ -23,7 +24,7 @@ from genets.report.comparison.tables import (
     speed_up_header,
     speed_up_rows,
 )
-from genets.report.files import current_date, json_text, write_files
+from genets.report.files import current_date, write_files
 from genets.report.html import Block, Figure, Paragraph, Section, page
 from genets.report.tables import csv_text
 from genets.report.wording import accuracy_name, conditions, describe_target, short_conditions

@@ -70,6 +70,24 @@ def confusion_table(counts: NDArray[np.int64], class_names: Sequence[str]) -> Co
     return ConfusionTable(np.column_stack([rows[:, kept], others]), kept.tolist(), names)
 
 
+def most_frequent_confusion(
+    counts: NDArray[np.int64], class_names: Sequence[str], number: int, unit: str = ""
+) -> str:
+    """The class that a class is most often taken for; empty where no image is taken for another.
+
+    Args:
+        counts: See `confusion_table`.
+        class_names: The names of the classes.
+        number: The number of the true class.
+        unit: The word after the number of images.
+    """
+    row = counts[number].copy()
+    row[number] = 0
+    other = int(row.argmax())
+    count = f"{row[other]} {unit}".rstrip()
+    return f"{class_names[other]} ({count})" if row[other] else ""
+
+
 def confusion_chart(table: ConfusionTable, legend: Literal["right", "bottom"] = "right") -> Any:
     """A square for each pair of classes; a larger share of the row's images is darker.
 

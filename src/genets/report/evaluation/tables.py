@@ -9,10 +9,11 @@ from typing import Any
 from rich.table import Table
 
 from genets.core.files import write_atomic
+from genets.core.json_files import json_text
 from genets.latency.evaluation import Accuracy, Evaluation
 from genets.latency.export import CONTRACT_FILE, SCRIPT_FILE
-from genets.report.evaluation.confusion import draw_confusion
-from genets.report.files import json_text, write_files
+from genets.report.evaluation.confusion import draw_confusion, most_frequent_confusion
+from genets.report.files import write_files
 from genets.report.tables import Fact, csv_text, facts_table, screen_table
 from genets.report.wording import score_text
 from genets.training.score import Metric
@@ -64,20 +65,13 @@ def classes_table(evaluation: Evaluation) -> Table:
             str(first[number].images),
             *(_percent(score.classes[number].top1) for score in scores),
             _percent(first[number].precision),
-            _most_frequent_confusion(evaluation, scores[0], number),
+            most_frequent_confusion(scores[0].confusion, evaluation.class_names, number),
         ]
         for number in numbers
     ]
     targets = [f"top-1, {target.engine} {target.precision}" for target in evaluation.accuracy]
     header = ["class", "images", *targets, "precision", "most often taken for"]
     return screen_table(title, header, rows, fold=("class", "most often taken for"))
-
-
-def _most_frequent_confusion(evaluation: Evaluation, accuracy: Accuracy, number: int) -> str:
-    row = accuracy.confusion[number].copy()
-    row[number] = 0
-    other = int(row.argmax())
-    return f"{evaluation.class_names[other]} ({row[other]})" if row[other] else ""
 
 
 def _percent(share: float | None) -> str:

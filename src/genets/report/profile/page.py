@@ -7,9 +7,10 @@ from pathlib import Path
 
 from genets.analysis.profile.findings import ProfileFinding, batch_findings, block_findings
 from genets.analysis.profile.profile import Profile
+from genets.core.json_files import json_text
 from genets.report.charts import draw_picture
 from genets.report.comparison.tables import failures
-from genets.report.files import current_date, json_text, write_files
+from genets.report.files import current_date, write_files
 from genets.report.html import Block, Figure, PageTable, Paragraph, Section, page
 from genets.report.profile.charts import figures
 from genets.report.profile.tables import (

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from genets.analysis.rank.advice import Advice, BlockLatencies
 from genets.analysis.rank.rank import NetworkRank, claim_sentence
+from genets.core.json_files import json_text
 from genets.report.charts import draw_picture
-from genets.report.files import current_date, json_text, write_files
+from genets.report.files import current_date, write_files
 from genets.report.html import Block, Cell, Figure, PageTable, Paragraph, Section, page
 from genets.report.rank.charts import draw_spectra, spectrum_chart, stages_chart
 from genets.report.rank.tables import (

@@ -7,7 +7,11 @@ from numpy.typing import NDArray
 
 from genets.nas.snapshot import Snapshot
 from genets.nas.study.class_counts import ClassCounts
-from genets.report.evaluation.confusion import confusion_chart, confusion_table
+from genets.report.evaluation.confusion import (
+    confusion_chart,
+    confusion_table,
+    most_frequent_confusion,
+)
 from genets.report.html import Cell, Figure, PageTable, Paragraph, Section
 from genets.report.wording import share_text
 
@@ -47,7 +51,9 @@ def _table(counts: ClassCounts) -> PageTable:
             str(images[number]),
             _share(counts.winner, number),
             _share(counts.master, number),
-            Cell(_most_frequent_confusion(counts, number), "text"),
+            Cell(
+                most_frequent_confusion(counts.winner, counts.class_names, number, "images"), "text"
+            ),
         ]
         for number in present[:MAX_CLASSES]
     ]
@@ -59,10 +65,3 @@ def _share(table: NDArray[np.int64], number: int) -> str:
     images = int(table[number].sum())
     share = float(table[number, number]) / max(images, 1)
     return share_text(share, images, 1) if images else "-"
-
-
-def _most_frequent_confusion(counts: ClassCounts, number: int) -> str:
-    row = counts.winner[number].copy()
-    row[number] = 0
-    other = int(row.argmax())
-    return f"{counts.class_names[other]} ({row[other]} images)" if row[other] else ""
