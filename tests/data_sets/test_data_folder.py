@@ -430,6 +430,21 @@ def test_fingerprint_tells_a_renamed_image(tmp_path):
     assert load_data(tmp_path, 8).fingerprint != before
 
 
+def test_fingerprints_are_those_of_older_versions_and_ask_for_each_size_once(tmp_path, monkeypatch):
+    for split, count in (("train", 6), ("validation", 2)):
+        for number in range(2 * count):
+            path = tmp_path / split / ("cat", "dog")[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes(number))
+    asked = []
+    size = folder_module._size
+    monkeypatch.setattr(folder_module, "_size", lambda path: asked.append(path) or size(path))
+    data = load_data(tmp_path, 8, check=False, max_broken_share=1.0, splits=("train", "validation"))
+    assert data.fingerprint == "7f586286bcb17b1c927b1ff2b14535f0"
+    assert data.train_fingerprint == "cf6fc93d92cc2f5b4b68eda19032e25e"
+    assert len(asked) == len({*asked}) == 16
+
+
 def test_class_counts_of_a_split_need_no_reading(tmp_path):
     fill(tmp_path, ("cat",), 10)
     for number in range(20):

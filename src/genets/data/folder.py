@@ -87,6 +87,7 @@ def load_folder(
             f"{suggest_names(beside)}"
         )
     names, files = _read_parts(scan, parts, used)
+    fingerprint, train_fingerprint = _fingerprints(scan, files)
     data = assemble(
         str(folder),
         resolution,
@@ -94,8 +95,8 @@ def load_folder(
         # A split that is not read is still there, so it is not cut off the training images.
         *(_pool(scan, files.get(split, [])) if split in parts else None for split in SPLITS),
         **options,
-        fingerprint=_fingerprint(scan, files),
-        train_fingerprint=_fingerprint(scan, {"train": files["train"]}) if "train" in files else "",
+        fingerprint=fingerprint,
+        train_fingerprint=train_fingerprint,
     )
     data = replace(data, description=_describe(data, parts, wanted, scan, is_cut=cut_missing))
     for line in data.description.splitlines():
@@ -187,13 +188,16 @@ def _check_same_classes(folder: str, own: Sequence[str], names: Sequence[str]) -
         )
 
 
-def _fingerprint(scan: FolderScan, files: Mapping[str, LabelledImages]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
+def _fingerprints(scan: FolderScan, files: Mapping[str, LabelledImages]) -> tuple[str, str]:
+    """The fingerprint of all images, and that of the training images, which may be missing."""
+    digest, of_train = (hashlib.blake2b(digest_size=16) for _ in range(2))
     for split, part in files.items():
         for image, label in part:
-            size = _size(scan.path(image.name))
-            digest.update(repr((split, image.name, label, size)).encode())
-    return digest.hexdigest()
+            text = repr((split, image.name, label, _size(scan.path(image.name)))).encode()
+            digest.update(text)
+            if split == "train":
+                of_train.update(text)
+    return digest.hexdigest(), of_train.hexdigest() if "train" in files else ""
 
 
 def _size(path: str) -> int:
