@@ -19,7 +19,7 @@ def count_fold_images(data: ImageData) -> int:
 
 
 def choose_num_folds(data: ImageData) -> int:
-    """Choose the number of folds for cross-validation; 1 is none."""
+    """Choose the number of folds for cross-validation; 1 means the validation split."""
     is_small = len(data.validation) < FEW_VALIDATION_IMAGES
     return FOLDS if is_small and not obstacle_to_folds(data) else 1
 
@@ -62,8 +62,12 @@ def folds_to_score(data: ImageData) -> list[Fold]:
 def in_fold(data: ImageData, fold: Fold | None) -> ImageData:
     """Give images that were loaded with a fold as their validation split; nothing is read again.
 
-    data: Its validation split was cut off the training images. The result is that of loading the
-    data with the same fold. None gives the images as they are.
+    Args:
+        data: The images, whose validation split was cut off the training images.
+        fold: The fold; None gives the images as they are.
+
+    Returns:
+        The same images as loading the data with the fold gives.
     """
     if fold is None:
         return data

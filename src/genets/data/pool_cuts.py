@@ -60,7 +60,11 @@ def cut_training_fold(
 ) -> dict[str, tuple[Pool, Sequence[int]]]:
     """Training and validation split of a fold of the training images.
 
-    with_validation: whether the validation split was cut off the training images.
+    Args:
+        parts: the splits, each with its pool and its positions in the pool.
+        with_validation: whether the validation split was cut off the training images.
+        fold: the fold that is the validation split.
+        seed: the seed of the cut.
     """
     pool, positions = parts["train"]
     every = sorted([*positions, *(parts["validation"][1] if with_validation else ())])

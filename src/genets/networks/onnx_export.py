@@ -53,7 +53,7 @@ def export_onnx(
         The largest absolute difference between the logits of the file and of the network.
 
     Raises:
-        GenetsError: The `onnx` extra is not installed, the network cannot be exported, its
+        GenetsError: A package for ONNX is not installed, the network cannot be exported, its
             outputs differ, or the file cannot be written.
     """
     check_export_installed()

@@ -318,7 +318,12 @@ def _load_file(
 ) -> int | None:
     """Load the file, and return the number of its classes; None where it does not matter.
 
-    is_for_others: Whether the file states other class names than those of the data.
+    Args:
+        net: The network.
+        path: The file.
+        num_classes: The number of classes of the network.
+        fit: See `resolve_network`.
+        is_for_others: Whether the file states other class names than those of the data.
     """
     tensors = tensors_for(net, path)
     if fit == "kernels":

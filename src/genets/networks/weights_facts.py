@@ -80,7 +80,9 @@ def read_facts(metadata: Mapping[str, str], path: str | Path) -> WeightsFacts:
 def were_trained_on(path: str | Path, images: ImageOrigin) -> bool:
     """Whether a file of weights says that they were trained on images of this data.
 
-    path: As in the settings of a training; empty for fresh or published weights.
+    Args:
+        path: As in the settings of a training; empty for fresh or published weights.
+        images: The facts about the images of the data.
 
     Raises:
         GenetsError: The file is missing or damaged.

@@ -238,7 +238,8 @@ def folds_text(folds: int) -> str:
 def scored_images_text(folds: int) -> str:
     """The images on which a search scores trials and candidates.
 
-    folds: The number of folds; 1 is no cross-validation.
+    Args:
+        folds: The number of folds; 1 stands for the validation split.
     """
     if folds == 1:
         return "the validation images"

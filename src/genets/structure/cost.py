@@ -34,7 +34,7 @@ def multiply_adds(structure: Structure, num_classes: int = 0) -> int:
         structure: the structure.
         num_classes: outputs of the classifier; with 0 the classifier is not counted.
     """
-    total, width = 0, 3
+    total, width = 0, IMAGE_CHANNELS
     for stage, resolution in zip(structure.stages, input_resolutions(structure), strict=True):
         total += stage_multiply_adds(stage, width, resolution)
         width = stage.width
@@ -46,7 +46,7 @@ def kernel_weights(structure: Structure) -> int:
 
     With a resolution of one pixel, each weight is used in one multiply-add.
     """
-    widths = (3, *(stage.width for stage in structure.stages))
+    widths = (IMAGE_CHANNELS, *(stage.width for stage in structure.stages))
     return sum(
         stage_multiply_adds(stage, width, 1)
         for stage, width in zip(structure.stages, widths, strict=False)
@@ -61,7 +61,7 @@ def parameters(structure: Structure, num_classes: int) -> int:
         structure: the structure, without block types of a user.
         num_classes: outputs of the classifier.
     """
-    outputs, width = 0, 3
+    outputs, width = 0, IMAGE_CHANNELS
     for stage in structure.stages:
         assert BLOCK_TYPES[stage.type].layers_at is None, "not known for a user's own block type"
         # Each output channel of a convolution has two parameters in a batch norm.

@@ -67,7 +67,11 @@ def _evaluate(
     *,
     keep: bool,
 ) -> tuple[Score, Predictions]:
-    """See `evaluate`. keep: whether the predictions are kept; otherwise they are empty."""
+    """Score a network; see `evaluate`.
+
+    Args:
+        keep: Whether the predictions are kept; otherwise they are empty.
+    """
     move(net, device, channels_last=channels_last)
     net.eval()
     sums = torch.zeros(4, dtype=torch.float64, device=device)

@@ -40,6 +40,8 @@ _log = get_logger(__name__)
 
 CALIBRATION_NETWORKS = 20
 MASTER_RUNS = 3  # runs of the MasterNet that show how long its runs are
+# The key of the batch size of probes in stored files, which have the earlier name of a probe.
+PROBE_BATCH_SIZE = "piece_batch_size"
 # Faults of the program, which are no failures of the device.
 OWN_FAULTS = (AssertionError, AttributeError, LookupError, NameError, TypeError)
 
@@ -103,18 +105,18 @@ def time_space(
         file = VisitFile(visits, settings, environment, reader.take)
         items: list[Item]
         if networks is None:
-            batch_size = file.choices.get("piece_batch_size")
+            batch_size = file.choices.get(PROBE_BATCH_SIZE)
             if type(batch_size) is not int or not 1 <= batch_size <= target.batch_size:
                 master_s = _time_master(engine, clock, target, space.master, num_classes)
                 batch_size = choose_probe_batch_size(master_s, target.batch_size)
-            environment["piece_batch_size"] = batch_size
+            environment[PROBE_BATCH_SIZE] = batch_size
             count = CALIBRATION_NETWORKS + held_out
             items = choose_items(space, count, seed, lightest=batch_size < target.batch_size)
         else:
             batch_size, items = target.batch_size, [space.master, *networks]
         texts = "\n".join(map(str, items))
         digest = hashlib.sha256(texts.encode()).hexdigest()
-        file.begin({"piece_batch_size": batch_size, "items": len(items), "digest": digest})
+        file.begin({PROBE_BATCH_SIZE: batch_size, "items": len(items), "digest": digest})
         session = _Session(
             engine, clock, target, replace(target, batch_size=batch_size), num_classes,
             seed, time_limit_s / len(items), file, reader,
