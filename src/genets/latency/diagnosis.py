@@ -17,10 +17,10 @@ from genets.core.errors import TargetError, first_line
 from genets.core.gpu import device_memory, has_cuda
 from genets.core.host import available_bytes, count_cpus
 from genets.latency.engines import ENGINES
-from genets.latency.engines.activity import Activity, SystemActivity, other_cpus
+from genets.latency.engines.activity import Activity, SystemActivity
 from genets.latency.environment import PACKAGES, describe_environment, installed_versions
 from genets.latency.target import AUTO, DEVICES, ENGINE_PROVIDERS, Target, physical_cores
-from genets.latency.timing.calm import CHECK_S
+from genets.latency.timing.calm import watch_other_cpus
 from genets.latency.timing.watch import max_other_cpus
 
 FURTHER_PACKAGES = ("torchvision", "numpy", "scipy", "lightning-fabric")
@@ -34,7 +34,7 @@ def describe_machine(
 ) -> dict[str, Any]:
     """Describe versions, devices, engines, threads, load, free memory and free disk.
 
-    It takes some seconds, because engines are imported and the load is watched for CHECK_S.
+    It takes some seconds, because engines are imported and the load is watched for a second.
 
     Args:
         activity: The counters of the CPUs; by default those of this machine.
@@ -119,9 +119,7 @@ def _threads() -> dict[str, Any]:
 
 
 def _load(activity: Activity, sleep: Callable[[float], None]) -> dict[str, Any]:
-    before = activity.machine()
-    sleep(CHECK_S)
-    others = other_cpus(before, activity.machine())
+    others = watch_other_cpus(activity, sleep)
     limit = max_other_cpus(activity.cpus, physical_cores())
     return {
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,

@@ -49,39 +49,51 @@ def wait_until_calm(
     threads = target.resolved().threads
     assert threads is not None
     limit = max_other_cpus(activity.cpus, threads)
-    before = activity.machine()
 
     def check() -> tuple[bool, float | None]:
-        nonlocal before
-        after = activity.machine()
-        others, before = other_cpus(before, after), after
+        others = watch_other_cpus(activity, sleep)
         return others is None or others <= limit, others
 
-    return _wait_until(check, limit_s, on_wait, sleep)
+    return _wait_until(check, limit_s, on_wait)
+
+
+def watch_other_cpus(activity: Activity, sleep: Callable[[float], None]) -> float | None:
+    """How many CPUs others use on average for CHECK_S from now; None where it is unknown.
+
+    Args:
+        activity: The counters of the CPUs.
+        sleep: Waits for some seconds.
+    """
+    before = activity.machine()
+    sleep(CHECK_S)
+    return other_cpus(before, activity.machine())
 
 
 def _wait_until_gpu_is_calm(
     gpu: GpuCounters | None, limit_s: float, on_wait: OnWait, sleep: Callable[[float], None]
 ) -> bool:
     def check() -> tuple[bool, float | None]:
+        sleep(CHECK_S)
         used = None if gpu is None else gpu.utilization()
         return used is None or used <= MAX_GPU_UTILIZATION, None
 
-    return _wait_until(check, limit_s, on_wait, sleep)
+    return _wait_until(check, limit_s, on_wait)
 
 
 def _wait_until(
-    check: Callable[[], tuple[bool, float | None]],
-    limit_s: float,
-    on_wait: OnWait,
-    sleep: Callable[[float], None],
+    check: Callable[[], tuple[bool, float | None]], limit_s: float, on_wait: OnWait
 ) -> bool:
-    """Check after each CHECK_S. check: whether the device is calm, and the CPUs of others."""
+    """Check again and again, until a check says that the device is calm, or the limit has passed.
+
+    Args:
+        check: Takes CHECK_S; returns whether the device is calm, and the CPUs of others.
+        limit_s: See `wait_until_calm`.
+        on_wait: See `wait_until_calm`.
+    """
     passed_s = 0.0
     while True:
-        sleep(CHECK_S)
-        passed_s += CHECK_S
         is_calm, others = check()
+        passed_s += CHECK_S
         if is_calm:
             return True
         if passed_s + CHECK_S > limit_s:
@@ -108,9 +120,7 @@ def count_idle_threads(
     activity = activity or SystemActivity()
     threads = target.resolved().threads
     assert threads is not None
-    before = activity.machine()
-    sleep(CHECK_S)
-    others = other_cpus(before, activity.machine())
+    others = watch_other_cpus(activity, sleep)
     if others is None or others <= max_other_cpus(activity.cpus, threads):
         return threads
     return fewer_threads(activity.cpus, others, threads)
