@@ -90,10 +90,10 @@ def train_network(
     out = Path(os.path.expanduser(out))
     board = TensorBoard(out / TENSORBOARD) if tensorboard else None  # refuses a missing package
     settings = _with_stored_fields(settings, out, device)
-    team = Processes(device, processes, settings.recipe.precision)
-    if team.device.type == "cpu":
+    group = Processes(device, processes, settings.recipe.precision)
+    if group.device.type == "cpu":
         keep_freed_memory()  # every step allocates the same memory again
-    outer = listener if listener and team.is_first else Listener()
+    outer = listener if listener and group.is_first else Listener()
     notes: list[str] = []
 
     def note(text: str) -> None:
@@ -104,21 +104,21 @@ def train_network(
     settings = _with_resolution(settings)
     try:
         with ExitStack() as stack:
-            inputs = _load_inputs(settings, out, team, workers, note, stack)
+            inputs = _load_inputs(settings, out, group, workers, note, stack)
             data, network = inputs.data, inputs.network
             settings = _with_enough_epochs(settings, len(data.train), out, note)
-            stack.enter_context(log_broken(data, out / BROKEN, team, outer.note))
+            stack.enter_context(log_broken(data, out / BROKEN, group, outer.note))
             if check_data:
-                check_all(data, team, note, outer.progress)
-            share = settings.recipe.batch_size // team.count
+                check_all(data, group, note, outer.progress)
+            share = settings.recipe.batch_size // group.count
             # `data.reading` and not `workers`, which may change before a run is continued.
             threads = fitting_threads(network, data.resolution, share, reading=data.reading)
             stack.enter_context(threads)
-            teacher = inputs.teacher.to(team.device) if inputs.teacher else None
-            recipe = decide_recipe(settings, out, network, data, teacher, team, reporting)
+            teacher = inputs.teacher.to(group.device) if inputs.teacher else None
+            recipe = decide_recipe(settings, out, network, data, teacher, group, reporting)
             settings = replace(settings, recipe=recipe)
             trainer = Trainer(
-                TrainingState(network, recipe, team, class_weights_of(data.train, recipe)),
+                TrainingState(network, recipe, group, class_weights_of(data.train, recipe)),
                 data,
                 settings.seed,
                 Checkpoints(out / CHECKPOINTS, note, data.weights_metadata()),
@@ -127,12 +127,14 @@ def train_network(
                 listener=reporting,
                 checkpoint_seconds=checkpoint_seconds,
             )
-            _train(trainer, out, board if team.is_first else None)
+            _train(trainer, out, board if group.is_first else None)
             return _finish(trainer, out, inputs.structure, settings, notes)
     except GenetsError as error:
-        if team.is_first:
+        if group.is_first:
             raise
-        raise TrainingError(f"process {team.share.number + 1} of {team.count}: {error}") from error
+        raise TrainingError(
+            f"process {group.share.number + 1} of {group.count}: {error}"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class _Inputs:
 def _load_inputs(
     settings: RunSettings,
     out: Path,
-    team: Processes,
+    processes: Processes,
     workers: int | None,
     note: Callable[[str], None],
     stack: ExitStack,
@@ -158,9 +160,9 @@ def _load_inputs(
     A wrong input must leave no folder behind, so a new folder is begun after loading.
     """
     is_new = not is_run(out)
-    team.run_on_first(lambda: is_new or stack.enter_context(open_run(out, settings)))
-    data = load_images(settings, team, workers, note)
-    check_batch_size(settings.recipe, data, team.count)
+    processes.run_on_first(lambda: is_new or stack.enter_context(open_run(out, settings)))
+    data = load_images(settings, processes, workers, note)
+    check_batch_size(settings.recipe, data, processes.count)
     cure = _balance_cure(settings)
     if advice := balance_advice(data.train.class_counts(), data.class_names, cure):
         note(advice)
@@ -168,8 +170,8 @@ def _load_inputs(
     teacher = None
     if settings.teacher:
         teacher = load_teacher(settings.teacher, data, settings.teacher_weights)
-    team.run_on_first(lambda: is_new and stack.enter_context(open_run(out, settings)))
-    team.run_on_first(lambda: check_images(out, data))
+    processes.run_on_first(lambda: is_new and stack.enter_context(open_run(out, settings)))
+    processes.run_on_first(lambda: check_images(out, data))
     return _Inputs(data, network, structure, teacher)
 
 
@@ -246,10 +248,10 @@ def _finish(
     notes: list[str],
 ) -> RunResult:
     """Score the best weights on the test split, and write the results folder."""
-    data, team, recipe = trainer.data, trainer.processes, settings.recipe
+    data, processes, recipe = trainer.data, trainer.processes, settings.recipe
     best = _load_best(trainer)
     net = trainer.state.net
-    test = evaluate(net, data.test, recipe.batch_size, team.device, total=team.sum)
+    test = evaluate(net, data.test, recipe.batch_size, processes.device, total=processes.sum)
     trainer.gather_broken()
     broken = len(data.broken.reasons) if data.broken else 0
     if broken:
@@ -264,7 +266,7 @@ def _finish(
         test=test,
         notes=tuple(notes),
     )
-    team.run_on_first(lambda: write_results(result, net, structure, data, settings))
+    processes.run_on_first(lambda: write_results(result, net, structure, data, settings))
     return result
 
 

@@ -43,7 +43,7 @@ def decide_recipe(
     net: nn.Module,
     data: ImageData,
     teacher: nn.Module | None,
-    team: Processes,
+    processes: Processes,
     listener: Listener,
 ) -> RunRecipe:
     """Decide and store the fields of a recipe that are still `auto`.
@@ -58,7 +58,7 @@ def decide_recipe(
         net: The network with its starting weights, which does not change.
         data: The images of the run.
         teacher: The teacher, if there is one.
-        team: The processes that train together.
+        processes: The processes that train together.
         listener: Called with progress and messages.
 
     Raises:
@@ -76,12 +76,12 @@ def decide_recipe(
     conditions = {
         "settings": settings.comparable(),
         "images": image_facts(data),
-        "device": team.device.type,
+        "device": processes.device.type,
     }
     tried = find_variants(out, conditions)
     if tried is None:
-        tried = _try_in_folds(settings, net, data, teacher, folds, team, listener)
-        team.run_on_first(partial(store_variants, out, tried, conditions))
+        tried = _try_in_folds(settings, net, data, teacher, folds, processes, listener)
+        processes.run_on_first(partial(store_variants, out, tried, conditions))
     in_folds = f"; each was scored in {len(folds)} folds" if len(folds) > 1 else ""
     listener.note(f"{describe_variants(tried)}{in_folds}")
     return best_variant(tried).of(recipe)
@@ -93,7 +93,7 @@ def _try_in_folds(
     data: ImageData,
     teacher: nn.Module | None,
     folds: Sequence[Fold | None],
-    team: Processes,
+    processes: Processes,
     listener: Listener,
 ) -> list[Variant]:
     """Run the short trainings of each fold, and give the mean of each variant."""
@@ -108,7 +108,7 @@ def _try_in_folds(
             at, total = number * steps + done, len(folds) * steps
             listener.progress(Progress("short trainings", at, total, detail))
 
-        with _explained_faults(recipe, team):
+        with _explained_faults(recipe, processes):
             scores.append(
                 try_variants(
                     net,
@@ -116,21 +116,21 @@ def _try_in_folds(
                     recipe,
                     seed=settings.seed,
                     teacher=teacher,
-                    device=team.device,
+                    device=processes.device,
                     on_step=on_step,
-                    team=team.team,
+                    team=processes.team,
                 )
             )
     return join_folds(scores)
 
 
 @contextmanager
-def _explained_faults(recipe: RunRecipe, team: Processes) -> Iterator[None]:
+def _explained_faults(recipe: RunRecipe, processes: Processes) -> Iterator[None]:
     """Turn a lost process and a lack of memory during the short trainings into one sentence."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and team.is_lost(error):
+        if isinstance(error, RuntimeError) and processes.is_lost(error):
             reason = "another process of this run has ended during the short trainings"
         elif is_out_of_memory(error):
             reason = (

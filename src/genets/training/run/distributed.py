@@ -31,6 +31,9 @@ class Processes:
             or one process.
         precision: The precision of a `Recipe`.
 
+    Attributes:
+        team: This group, for a training loop.
+
     Raises:
         TrainingError: This machine has no such device, or too few of them, or the device has no
             free memory.
@@ -66,11 +69,7 @@ class Processes:
                 check_free_memory(torch, str(self.device))
         self.share = Share(self.fabric.global_rank, self.fabric.world_size)
         self.here = here
-
-    @property
-    def team(self) -> Team:
-        """This group for a training loop."""
-        return Team(
+        self.team = Team(
             self.share.number,
             self.share.count,
             self.fabric.setup_module,
