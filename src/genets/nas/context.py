@@ -152,8 +152,10 @@ class SearchContext:
         self._timer = timer or PhaseTimer(
             study.seconds(), lambda seconds: study.save_json(layout.SECONDS, seconds)
         )
-        # The copies of this context, for rounds and budgets, share this function and its result.
+        # The copies of this context, for rounds and budgets, share these functions and their
+        # results; a context at a budget has other measured networks.
         self._shared_workers = cache(self._choose_workers)
+        self._shared_latency: Callable[[], TargetLatency] = cache(self._prepare_latency)
 
     @property
     def workers(self) -> Workers:
@@ -191,12 +193,15 @@ class SearchContext:
         """Wall time of each phase; in a search, over all runs of the study."""
         return self._timer.seconds
 
-    @cached_property
+    @property
     def latency(self) -> TargetLatency:
         """The latency table and measured networks of the target.
 
         The first use is the phase `latency table`; see `TargetLatencies.prepare`.
         """
+        return self._shared_latency()
+
+    def _prepare_latency(self) -> TargetLatency:
         with self.phase("latency table"):
             return self._latencies.prepare(self.report("latency table"))
 
@@ -234,7 +239,8 @@ class SearchContext:
         context = copy.copy(self)
         context.study, context.budget = study, Budget.parse(study.budget)
         networks = self.latency.networks.for_budget(context.budget)
-        context.latency = TargetLatency(self.latency.table, networks)
+        latency = TargetLatency(self.latency.table, networks)
+        context._shared_latency = lambda: latency
         return context
 
     def in_round(self, other: Round) -> SearchContext:
