@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
@@ -162,6 +162,7 @@ def load_digits(
     )
 
 
+@cache  # reading the file takes longer than all the rest; both tensors are only read
 def _sources() -> Batch:
     """The ink (1797, 8, 8), from 0 to 1, and the classes (1797,)."""
     from sklearn.datasets import load_digits as load_sklearn_digits
