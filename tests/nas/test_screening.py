@@ -33,6 +33,8 @@ from genets.nas.plan.search_plan import make_plan
 from genets.nas.reselect import select_top
 from genets.nas.result import SearchResult
 from genets.nas.search import run_search
+from genets.nas.selection import improvement
+from genets.nas.selection.chain import find_latency_ms, make_chain
 from genets.nas.settings.final_training import screening_recipe
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.snapshot import Snapshot
@@ -49,13 +51,18 @@ from genets.training import named_recipe
 from genets.training.recipe import make_recipe
 
 EVERYTHING = 10_000  # more structures than the space has
+BATCH, NUM_FRONTIERS = screening.BATCH, improvement.NUM_FRONTIERS  # of a user's search
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small_batches() -> Iterator[None]:
-    """The trials of closed-form searches keep no weights that could be restored."""
+    """The trials of closed-form searches keep no weights that could be restored.
+
+    Few draws of the effects choose from a small space well enough.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(screening, "BATCH", 4)
+        patch.setattr(improvement, "NUM_FRONTIERS", 4)
         patch.setattr("genets.nas.candidates.training.restore_weights", lambda *args, **words: None)
         yield
 
@@ -117,8 +124,11 @@ def best_within(chosen: SearchSettings, budget: float) -> float:
     return min(loss(s) for s in structures_of(chosen) if DEVICE.network_ms(s) <= limit_ms)
 
 
-def test_screening_finds_a_better_structure_than_the_trials_alone(tmp_path: Path) -> None:
+def test_screening_finds_a_better_structure_than_the_trials_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two super-blocks of one type are worse than the sum of both changes, as no trial shows."""
+    monkeypatch.setattr(improvement, "NUM_FRONTIERS", NUM_FRONTIERS)
     losses = [
         loss(search(asked(screen=count), tmp_path / str(count)).selected.structure)
         for count in (0, 24)
@@ -140,6 +150,15 @@ def test_batches_are_chosen_one_after_another(whole: tuple[Screens, SearchResult
     assert all(table.predict_ms_per_image(structure) <= limit_ms for structure in lab.screened)
     assert "screening" in result.seconds
     assert result.screened == 10
+
+
+def test_a_chain_gives_the_latencies_of_its_table() -> None:
+    """A pool looks up thousands of latencies, bit for bit those of the table."""
+    table = DEVICE.table_of(asked())
+    chain = make_chain(table.space, table)
+    for structure in structures_of(asked()):
+        ms_per_image = table.predict_ms_per_image(structure)
+        assert find_latency_ms(chain, structure, table.offset_ms_per_image) == ms_per_image
 
 
 def test_the_order_in_which_trainings_end_changes_nothing(
@@ -309,7 +328,11 @@ def test_a_structure_that_fails_is_left_out(
 
 
 @pytest.mark.parametrize("selection", ["exact", "random"])
-def test_fewer_are_screened_where_too_few_meet_the_budget(tmp_path: Path, selection: str) -> None:
+def test_fewer_are_screened_where_too_few_meet_the_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, selection: str
+) -> None:
+    monkeypatch.setattr(screening, "BATCH", BATCH)
+    monkeypatch.setattr(improvement, "NUM_FRONTIERS", NUM_FRONTIERS)
     chosen = asked(screen=EVERYTHING, budget="0.7x", selection=selection)
     lab = Screens(chosen)
     result = search(chosen, tmp_path, lab)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from genets.latency import LatencyTable
 from genets.nas.accuracy.bayes import StageGain
 from genets.nas.accuracy.model import FailedBlocks
-from genets.structure import SearchSpace, SuperBlock
+from genets.structure import SearchSpace, Structure, SuperBlock
 from genets.structure.structure import IMAGE_CHANNELS
 
 Floats = npt.NDArray[np.float64]
@@ -65,6 +65,11 @@ class ChainStage:
     def input_index(self) -> dict[int, int]:
         """The row of each input width."""
         return {width: row for row, width in enumerate(self.input_widths)}
+
+    @cached_property
+    def option_index(self) -> dict[SuperBlock, int]:
+        """The column of each option."""
+        return {option: column for column, option in enumerate(self.options)}
 
 
 def make_chain(
@@ -127,3 +132,18 @@ def totals(
             row_of_option = [stages[number + 1].input_index[o.width] for o in stage.options]
             row = np.array(row_of_option)[column]
     return latency, gain
+
+
+def find_latency_ms(stages: Sequence[ChainStage], structure: Structure, offset_ms: float) -> float:
+    """Look up the predicted latency of a structure; `predict_ms_per_image` computes the same sum.
+
+    Args:
+        stages: the chain, from the stem to the head.
+        structure: a structure of the chain.
+        offset_ms: latency that every structure has in addition.
+    """
+    total, width = 0.0, IMAGE_CHANNELS
+    for stage, option in zip(stages, structure.stages, strict=True):
+        total += float(stage.latency_ms[stage.input_index[width], stage.option_index[option]])
+        width = option.width
+    return total + offset_ms

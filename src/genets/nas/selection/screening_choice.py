@@ -15,6 +15,7 @@ import numpy as np
 from genets.core.errors import BusyDeviceError
 from genets.core.log import get_logger
 from genets.nas.accuracy.bayes import BayesEffects
+from genets.nas.selection.chain import find_latency_ms
 from genets.nas.selection.improvement import choose_candidates
 from genets.nas.selection.proposals import NUM_PREDICTED, Proposals
 from genets.structure import Structure
@@ -86,7 +87,8 @@ def _pool(
     rng = np.random.default_rng([context.settings.seed, len(left_out)])
     drawn = (context.space.sample(rng) for _ in range(MAX_DRAWN))
     structures = (structure.with_resolution(proposals.resolution) for structure in drawn)
-    predict_ms = proposals.learned.table.predict_ms_per_image
-    within = (s for s in structures if predict_ms(s) <= limit_ms and not proposals.has_failed(s))
+    possible = (s for s in structures if not proposals.has_failed(s))  # others are not in the chain
+    offset_ms = proposals.learned.table.offset_ms_per_image
+    within = (s for s in possible if find_latency_ms(front.stages, s, offset_ms) <= limit_ms)
     pool += itertools.islice(within, NUM_RANDOM)
     return [structure for structure in pool if structure not in left_out]
