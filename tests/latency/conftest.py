@@ -1,9 +1,10 @@
-"""Prices of layers on a device of known cost."""
+"""Prices of layers on a device of known cost, and networks that are built once."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,3 +17,13 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # for stub_devic
 @pytest.fixture
 def layer_costs() -> Callable[..., float]:
     return layer_costs_s
+
+
+@pytest.fixture(scope="module")
+def built_once() -> Iterator[None]:
+    """For tests that build many tables: an engine of known cost does not change a network."""
+    from genets.latency.predictor import builder
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builder, "build_item", cache(builder.build_item))
+        yield

@@ -26,6 +26,8 @@ from genets.nas.laboratory import Laboratory
 from genets.nas.study import layout
 from genets.structure import Block, DesignSpace, Structure
 
+pytestmark = pytest.mark.usefixtures("built_once")
+
 MASTER = Structure.parse("Conv3x8s2 XX3x8s2 XX3x16 Conv1x16 @8")
 SPACE = DesignSpace(blocks=(Block("XX"),), width_step=8, depth_change=1, resolutions=())
 PRICES = {"dense": 1e-7, "depth_wise": 3e-7, "layer": 1e-4, "written": 3e-8}

@@ -30,6 +30,8 @@ from genets.nas.laboratory import Laboratory
 from genets.nas.study import layout
 from genets.structure import Block, DesignSpace, Structure
 
+pytestmark = pytest.mark.usefixtures("built_once")
+
 MASTER = Structure.parse("Conv3x16s2 XX3x16 BL3x32s2r0.5*2 DW3x32s2r3 Conv1x64 @16")
 SPACE = DesignSpace(
     blocks=(Block("XX"), Block("BL", 3, 0.5), Block("DW", 3, 3), Block("DW", 5, 6)),
