@@ -23,7 +23,8 @@ def layer_costs() -> Callable[..., float]:
 def built_once() -> Iterator[None]:
     """For tests that build many tables: an engine of known cost does not change a network."""
     from genets.latency.predictor import builder
+    from genets.latency.predictor.probes import build_item
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builder, "build_item", cache(builder.build_item))
+        patch.setattr(builder, "build_item", cache(build_item))
         yield

@@ -20,10 +20,10 @@ def one_blas_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def quick_torch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_torch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Programs that this process starts find a stand-in for PyTorch, whose import takes seconds.
 
-    For jobs that train nothing.
+    For jobs that train nothing. Gives the folder of the stand-in.
     """
     folder = tmp_path_factory.mktemp("stand-in")
     (folder / "torch.py").write_text(
@@ -32,6 +32,7 @@ def quick_torch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
         "def __getattr__(name): raise ImportError(name)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+    return folder
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ except KeyboardInterrupt:
 
 
 @pytest.fixture
-def driver(tmp_path: Path, quick_torch: None) -> list[str]:
+def driver(tmp_path: Path, quick_torch: Path) -> list[str]:
     """A command without its last argument, the number of seconds that a trial takes."""
     (tmp_path / "stubs.py").write_text(STUBS)
     (tmp_path / "driver.py").write_text(DRIVER)
@@ -142,6 +142,17 @@ def test_workers_start_also_where_their_server_cannot(
     assert "a is done" in done.stdout, done.stderr
 
 
+@pytest.fixture
+def quick_server(quick_torch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The server of the workers finds a stand-in for PyTorch, and ends with the test."""
+    server: Any = vars(forkserver)["_forkserver"]
+    server._stop()
+    monkeypatch.syspath_prepend(quick_torch)
+    monkeypatch.setattr(local_process, "CODE_OF_JOBS", "workers_lab")
+    yield
+    server._stop()
+
+
 def run_of(tmp_path: Path, groups: Sequence[tuple[str, ...]], **options: Any) -> list[StubResult]:
     for name in ("study", "marks"):
         (tmp_path / name).mkdir()
@@ -153,6 +164,7 @@ def run_of(tmp_path: Path, groups: Sequence[tuple[str, ...]], **options: Any) ->
 KILLED = "(it was killed, perhaps because memory ran out)"
 
 
+@pytest.mark.usefixtures("quick_server")
 def test_an_item_that_kills_its_workers_fails_alone(tmp_path: Path) -> None:
     faults: list[str] = []
     groups = [("die-once", "a"), ("b", "die")]
@@ -180,6 +192,7 @@ def run_with_killed_server(place: Path, on_fault: Callable[[str], None]) -> list
     return sorted(each.text for each in results)
 
 
+@pytest.mark.usefixtures("quick_server")
 @pytest.mark.skipif(not local_process.IS_FORKED, reason="workers have no server")
 def test_workers_whose_server_is_killed_are_replaced(tmp_path: Path) -> None:
     """The old ones end, so that no group runs twice at a time."""
@@ -195,6 +208,7 @@ def test_workers_whose_server_is_killed_are_replaced(tmp_path: Path) -> None:
     assert all("the server of the processes was killed" in fault for fault in faults)
 
 
+@pytest.mark.usefixtures("quick_server")
 @pytest.mark.skipif(not local_process.IS_FORKED, reason="workers have no server")
 def test_a_worker_that_has_lost_its_server_gets_no_further_group(tmp_path: Path) -> None:
     """Its answer counts, and no group is lost with it."""
@@ -211,11 +225,13 @@ def test_a_worker_that_has_lost_its_server_gets_no_further_group(tmp_path: Path)
     assert len(faults) == 1
 
 
+@pytest.mark.usefixtures("quick_server")
 def test_workers_that_die_at_once_stop_the_search(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"died before its first group .* every finished trial"):
         run_of(tmp_path, [("a",)] * 9, job={"fault": "die"})
 
 
+@pytest.mark.usefixtures("quick_server")
 def test_a_group_that_hangs_is_ended_and_runs_again(tmp_path: Path) -> None:
     limit = TimeLimit(times=0, min_ended=1, min_seconds=0.3)
     faults: list[str] = []
