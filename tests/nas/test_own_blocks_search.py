@@ -43,9 +43,10 @@ SETTINGS: dict[str, Any] = {
     "trials_per_super_block": 2,
     "controls_per_super_block": 1,
     "table_seconds": 0.5,
+    "screen": 2,
     "measure_seconds": 0.3,
     "master_training": {"epochs": 8, "learning_rate": 1.2},
-    "trial_training": {"epochs": 1},
+    "trial_training": {"epochs": 1, "feature_steps": 1},
     "final_training": {"epochs": 1, "warmup_epochs": 0},
 }
 
@@ -99,6 +100,7 @@ def test_search_resume_and_load(
     out = tmp_path / "study"
     asked = SearchSettings(**SETTINGS, own_blocks=files)
     result = run_search(asked, out, workers=1, lab=CalmLaboratory())
+    assert result.screened == 2
     structure = result.selected.structure
     used = {stage.type for stage in structure.super_blocks}
     assert used <= {"RepVGG", "MobileOne", "ExtraDW"}
