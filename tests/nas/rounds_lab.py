@@ -29,7 +29,7 @@ from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.nas.study.study import Study
 from genets.nas.workers.job import Workers
 from genets.networks import build, save_weights
-from genets.structure import Structure
+from genets.structure import DesignSpace, Structure
 from genets.training import Recipe, Score
 from genets.training.predictions import Predictions
 
@@ -74,6 +74,15 @@ def score(value: float) -> Score:
 
 
 DEVICE = ClosedFormDevice(block_ms=1e-3)
+_tables: dict[tuple[Structure, DesignSpace, Target], LatencyTable] = {}
+
+
+def table_of(asked: SearchSettings) -> LatencyTable:
+    """Searches of the same space and target share a table, which is calibrated once."""
+    key = asked.structure, asked.space.design_space(), asked.target.resolved()
+    if key not in _tables:
+        _tables[key] = DEVICE.table_of(asked)
+    return _tables[key]
 
 
 class ClosedFormLatency(Laboratory):
@@ -95,7 +104,7 @@ class ClosedFormLatency(Laboratory):
     ) -> LatencyTable:
         if path.exists():
             return LatencyTable.load(path)
-        table = DEVICE.table_of(self.asked)
+        table = table_of(self.asked)
         table.save(path)
         if on_progress is not None:
             on_progress(1.0)

@@ -48,7 +48,7 @@ from genets.report.study.facts import finished_parts, state_sentences, study_rec
 from genets.report.study.page import study_page
 from genets.report.study.tables import search_tables
 from genets.structure import Structure
-from genets.training import EpochRecord, Listener, Metric, RunSettings, Score
+from genets.training import EpochRecord, Listener, Metric, RunSettings, Score, short_trainings
 from genets.training.predictions import Predictions
 from json_keys import check_keys
 
@@ -588,7 +588,11 @@ class RealRivals(RivalLaboratory):
     test = Laboratory.test
 
 
-def test_a_rival_is_trained_for_real(tmp_path: Path, weights: Path) -> None:
+def test_a_rival_is_trained_for_real(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(short_trainings, "MIN_STEPS", 3)
+    monkeypatch.setattr(short_trainings, "MAX_STEPS", 3)
     asked = settings(rivals=[f"{BYOBNET}={weights}"], final_training={"epochs": 2})
     result = run(asked, tmp_path / "study", RealRivals(asked))
     (rival,) = result.rivals

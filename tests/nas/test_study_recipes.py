@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rounds_lab import ClosedFormLatency, settings
+from rounds_lab import ClosedFormLaboratory, ClosedFormLatency, settings
 
 from genets.core.errors import GenetsError, SettingsError, TrainingError
 from genets.nas.plan.search_plan import make_plan
@@ -37,7 +37,7 @@ def asked(**changes: Any) -> SearchSettings:
     return settings(**values | changes)
 
 
-class Deciding(ClosedFormLatency):
+class Deciding(ClosedFormLaboratory):
     """Gives each variant a score in closed form, and records every training.
 
     Attributes:
