@@ -86,3 +86,10 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     from genets.report import html
 
     monkeypatch.setattr(html, "_library", lambda: "")
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of pictures that no test looks at; drawing takes a second."""
+    for module in ("genets.report.charts", "genets.report.rank.charts"):
+        monkeypatch.setattr(f"{module}.png_bytes", lambda chart: b"a picture")

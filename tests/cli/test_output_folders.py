@@ -16,6 +16,8 @@ from genets.core.output_folder import MARKER
 from genets.data import load_data
 from genets.latency.timing import clock
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 NETWORK = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @16"
 OTHER = "Conv3x8s2 XX3x16s2 DW3x16r2 Conv1x16 @16"
 QUICK = ("--threads", 1, "--batch-size", 1)

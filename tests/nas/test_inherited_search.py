@@ -429,22 +429,34 @@ class LosingTraining(ClosedFormLatency):
         super().train(*words, teacher=teacher, **options)
 
 
-def test_a_lost_process_does_not_decide_the_winner(pretrained: Path, tmp_path: Path) -> None:
-    chosen = asked(pretrained, final_training=SHORT | {"epochs": 3}, confirm_epochs=1)
+def longer(weights: Path) -> SearchSettings:
+    """The winner is trained for longer than the candidates."""
+    return asked(weights, final_training=SHORT | {"epochs": 3}, confirm_epochs=1)
+
+
+@pytest.fixture(scope="module")
+def lost(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that has lost a process of the training of its winner."""
+    folder, chosen = tmp_path_factory.mktemp("lost") / "study", longer(pretrained)
     with pytest.raises(TrainingError, match="another process of the training has ended"):
-        run_search(chosen, tmp_path / "study", workers=1, lab=LosingTraining(chosen))
-    assert not (tmp_path / "study" / layout.WINNER_WEIGHTS).exists()
-    result = search(tmp_path / "study", chosen)
+        run_search(chosen, folder, workers=1, lab=LosingTraining(chosen))
+    return folder
+
+
+def test_a_lost_process_does_not_decide_the_winner(
+    pretrained: Path, lost: Path, tmp_path: Path
+) -> None:
+    assert not (lost / layout.WINNER_WEIGHTS).exists()
+    result = search(shutil.copytree(lost, tmp_path / "study"), longer(pretrained))
     assert result.files["weights"].exists()
 
 
 @pytest.mark.parametrize("lab", [HarmfulTraining, FailingTraining, ClosedFormLatency])
 def test_a_winner_is_never_worse_than_as_a_candidate(
-    pretrained: Path, tmp_path: Path, lab: type[ClosedFormLatency]
+    pretrained: Path, lost: Path, tmp_path: Path, lab: type[ClosedFormLatency]
 ) -> None:
-    longer = SHORT | {"epochs": 3}
-    chosen = asked(pretrained, final_training=longer, confirm_epochs=1)
-    result = run_search(chosen, tmp_path / "study", workers=1, lab=lab(chosen))
+    chosen, folder = longer(pretrained), shutil.copytree(lost, tmp_path / "study")
+    result = run_search(chosen, folder, workers=1, lab=lab(chosen))
     winner = result.selected.structure
     with Study.open(result.folder) as study:
         job = make_candidate_job(SearchContext(study, 10, workers=1))
