@@ -309,7 +309,7 @@ def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_disk_space_is_that_of_the_files(tmp_path: Path) -> None:
-    trials = {"trials_per_super_block": 12, "trial_training": {"feature_steps": 1}}
+    trials = {"trials_per_super_block": 4, "trial_training": {"feature_steps": 1}}
     asked = settings(**ONE_ROUND, from_scratch=False, **trials)
     planned = plan(asked, tmp_path / "planned").disk_bytes
     with Study.create_or_resume(tmp_path / "study", asked) as study:

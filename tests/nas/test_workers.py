@@ -58,6 +58,7 @@ def kind(request: pytest.FixtureRequest) -> str:
         request.getfixturevalue({"ray": "cluster", "slurm": "slurm"}[request.param])
     if request.param == "slurm" and not IS_SLURM_HERE:
         request.getfixturevalue("quick_torch")
+        request.getfixturevalue("quick_states")
     return str(request.param)
 
 
@@ -68,6 +69,13 @@ def slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm_workers, "STATE_SECONDS", 1.0)
     monkeypatch.setattr(slurm_workers, "GRACE_SECONDS", 0.0)
     let_workers_find_labs(monkeypatch)
+
+
+@pytest.fixture
+def quick_states(monkeypatch: pytest.MonkeyPatch, slurm: None) -> None:
+    """The states of processes of this machine cost nothing."""
+    monkeypatch.setattr(slurm_workers, "STATE_SECONDS", 0.2)
+    monkeypatch.setattr(slurm_workers, "RESULT_SECONDS", 0.1)
 
 
 @pytest.fixture
