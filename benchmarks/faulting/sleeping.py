@@ -15,6 +15,7 @@ class Slept:
     number: int
     reason: str = ""
     lacks_memory: bool = False
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def test_the_quota_of_a_container(tmp_path, files, cpus) -> None:
 
 def memory_files(limit: str, use: str = "700", cache: str = "200") -> dict[str, str]:
     """The files of cgroup version 2."""
-    statistics = f"anon 500\ninactive_file {cache}\nactive_file 9\n"
+    statistics = f"anon 500\ninactive_file {cache}\nactive_file 9\nunevictable 3\n"
     return {"memory.max": f"{limit}\n", "memory.current": f"{use}\n", "memory.stat": statistics}
 
 
@@ -50,18 +50,18 @@ def memory_files(limit: str, use: str = "700", cache: str = "200") -> dict[str, 
     ("files", "left"),
     [
         ({}, None),
-        (memory_files("1000"), 500),
+        (memory_files("1000"), 509),
         (memory_files("max"), None),
-        (memory_files("400"), 0),
+        (memory_files("400", use="900"), 0),
         (memory_files("1000", cache="damaged text"), None),
         ({"memory.max": "1000\n", "memory.current": "700\n"}, None),
         (
             {
                 "memory/memory.limit_in_bytes": "1000\n",
                 "memory/memory.usage_in_bytes": "700\n",
-                "memory/memory.stat": "inactive_file 9\ntotal_inactive_file 200\n",
+                "memory/memory.stat": "total_inactive_file 200\ntotal_active_file 9\n",
             },
-            500,
+            509,
         ),
     ],
 )
@@ -73,10 +73,10 @@ def test_the_memory_that_a_container_may_still_use(tmp_path, files, left) -> Non
 @pytest.mark.parametrize(
     ("limit", "meminfo", "left"),
     [
-        ("1000", "MemTotal: 8 kB\nMemAvailable: 4 kB\n", 500),
+        ("1000", "MemTotal: 8 kB\nMemAvailable: 4 kB\n", 509),
         ("100000", "MemTotal: 8 kB\nMemAvailable: 4 kB\n", 4096),
         ("max", "MemTotal: 8 kB\nMemAvailable: 4 kB\n", 4096),
-        ("1000", "", 500),
+        ("1000", "", 509),
         ("max", "", None),
     ],
 )

@@ -163,7 +163,7 @@ def fails_for(structures: tuple[Structure, ...], monkeypatch: pytest.MonkeyPatch
     def trained_score(self: CandidateRunner, structure: Structure) -> Any:
         if structure in structures:
             raise TrainingError("the loss became nan in epoch 1, step 1")
-        return Score(0.5, 1.5, 100)
+        return Score(0.5, 1.5, 100), 0.0
 
     monkeypatch.setattr(CandidateRunner, "_trained_score", trained_score)
 

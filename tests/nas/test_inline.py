@@ -27,6 +27,7 @@ STUBS = """
 import os, time
 class Result(str):
     lacks_memory = False
+    seconds = 0.0
 class Job:
     def __init__(self, seconds): self.seconds = seconds
     def runner(self, worker=0): return Runner(self, worker)
@@ -276,6 +277,7 @@ WAITING_STUBS = """
 import time
 class Result(str):
     lacks_memory = False
+    seconds = 0.0
 class Job:
     def __init__(self, go): self.go = go
     def runner(self, worker=0): return self

@@ -63,8 +63,8 @@ def test_a_cluster_without_room_is_refused(nodes, count, device, asked, sentence
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
-        ("gpus", 0.0, "gpus must be greater than 0, not 0.0"),
-        ("gpus", 2.0, "gpus must be less than or equal to 1, not 2.0"),
+        ("gpus", 0.0, "gpus of a Ray worker must be above 0 and at most 1, not 0, because"),
+        ("gpus", 2.0, "gpus of a Ray worker must be above 0 and at most 1, not 2, because"),
         ("gpus", float("nan"), "not nan"),
         ("gpus", True, "gpus must be a valid number, not True"),
         ("cpus", 1.5, "cpus must be a valid integer, not 1.5"),

@@ -287,6 +287,20 @@ def test_a_finished_search_that_is_given_again_does_nothing(
     assert exported() == before
 
 
+@pytest.mark.parametrize(
+    "name", ["winner.safetensors", "selected.json", "results/test.json", "results/structure.toml"]
+)
+def test_a_finished_search_makes_a_lost_file_again(
+    finished: Finished, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(finished[0], folder)
+    (folder / name).unlink()
+    result = run_search(settings(), folder, lab=ClosedFormLatency(settings()))
+    assert (folder / name).exists()
+    assert result.selected.structure == finished[1].selected.structure
+
+
 @pytest.mark.usefixtures("finished")
 def test_only_the_export_reads_the_test_split(reads: Reads) -> None:
     assert {phase for purpose, phase in reads if purpose == "test"} == {"export"}

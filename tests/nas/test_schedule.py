@@ -27,6 +27,7 @@ class Starved:
     item: str
     reason: str = "memory ran out"
     lacks_memory: bool = True
+    seconds: float = 0.0
 
 
 class Clock:
@@ -185,3 +186,18 @@ def test_a_stop_begins_no_group_again(clock: Clock, faults: list[str]) -> None:
     assert not schedule.is_open
     with pytest.raises(KeyboardInterrupt):
         monitor.check_stop()
+
+
+def test_a_training_that_was_continued_counts_with_its_earlier_time(
+    clock: Clock, faults: list[str]
+) -> None:
+    """Its last part alone would make every other training hang."""
+    schedule, _ = make_schedule(clock, faults, *"abcd")
+    groups = [schedule.take() for _ in range(4)]
+    clock.now = 10.0
+    for group in groups[:3]:
+        schedule.end(group, [Starved(group.items[0], lacks_memory=False, seconds=1000.0)])
+    clock.now = 9000.0
+    assert schedule.hanging() == []
+    clock.now = 11000.0
+    assert schedule.hanging() == [groups[3]]

@@ -324,6 +324,7 @@ def test_the_disk_space_is_that_of_the_files(tmp_path: Path) -> None:
     assert planned["MasterNet"] == pytest.approx(master, rel=0.2)
     assert planned["winner"] == planned["MasterNet"] + 1000
     assert planned["candidates"] == 2 * planned["MasterNet"]
+    assert planned["checkpoints"] in (8 * planned["MasterNet"], 16 * planned["MasterNet"])
     limited = settings(**ONE_ROUND, from_scratch=False, trial_weights_mb=0)
     assert plan(limited, tmp_path / "planned").disk_bytes["trials"] == 0
 

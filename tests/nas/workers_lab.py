@@ -105,6 +105,7 @@ class StubResult:
     process: int
     reason: str = ""
     lacks_memory: bool = False
+    seconds: float = 0.0
 
 
 class StubRunner:

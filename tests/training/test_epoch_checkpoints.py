@@ -16,7 +16,7 @@ from torch import nn
 from genets.data import load_data
 from genets.data.split import Fold
 from genets.training import Metric, Recipe, RunRecipe, train
-from genets.training.epoch_checkpoints import EpochCheckpoints, remove_checkpoints, training_key
+from genets.training.epoch_checkpoints import EpochCheckpoints, training_key
 from genets.training.floor import Judge
 from genets.training.loop import FLOOR
 from genets.training.run.checkpoint import Checkpoints
@@ -103,22 +103,56 @@ def test_another_training_begins_anew_and_removes_the_checkpoints(tmp_path: Path
     epochs, _ = continued(tmp_path, RECIPE, "other")
     assert epochs == [0, 1, 2]
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
-    remove_checkpoints(tmp_path)
-    assert not tmp_path.exists()
 
 
 def test_damaged_checkpoints_cost_the_epochs_and_not_the_training(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     interrupt(tmp_path, RECIPE, at=2)
-    newest, older = sorted((tmp_path / KEY).iterdir(), reverse=True)
-    newest.write_bytes(newest.read_bytes()[:200])
-    assert continued(tmp_path, RECIPE)[0] == [1, 2]
-    for path in (tmp_path / KEY).iterdir():
-        path.write_bytes(b"")
+    (checkpoint,) = (tmp_path / KEY).iterdir()
+    checkpoint.write_bytes(checkpoint.read_bytes()[:200])
     assert continued(tmp_path, RECIPE)[0] == [0, 1, 2]
     assert "begins again, because its checkpoint is unusable: all checkpoints" in caplog.text
-    assert older.name.startswith("epoch-0001")
+
+
+def test_a_training_begins_again_after_a_checkpoint_of_another_version(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of its own start, and not of the weights that were loaded before the error."""
+    whole = learn(dropping_net(0), RECIPE)
+    interrupt(tmp_path, RECIPE, at=2)
+    stored = Checkpoints(tmp_path / KEY)
+    last = stored.last()
+    assert last is not None
+    wrong = {name: value[:1] if name.endswith("3.weight") else value
+             for name, value in last.tensors.items()}  # fmt: skip
+    stored.save(wrong, last.state)
+    again = learn(dropping_net(0), RECIPE, checkpoints(tmp_path))
+    assert "because its checkpoint is unusable: " in caplog.text
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_continued_training_knows_its_earlier_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(tmp_path, RECIPE, at=2)
+    last = Checkpoints(tmp_path / KEY).last()
+    assert last is not None
+    Checkpoints(tmp_path / KEY).save(last.tensors, last.state | {"seconds": 100.0})
+    again = checkpoints(tmp_path)
+    learn(dropping_net(7), RECIPE, again)
+    assert again.seconds_before == 100.0
+
+
+def test_a_lack_of_memory_costs_the_checkpoint_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(self: Checkpoints, *words: Any) -> None:
+        raise MemoryError("none is left")
+
+    monkeypatch.setattr(Checkpoints, "save", fail)
+    learn(dropping_net(0), RECIPE, checkpoints(tmp_path))
+    assert "a training has no checkpoint after epoch 3: " in caplog.text
 
 
 def test_a_checkpoint_that_cannot_be_written_costs_nothing_else(

@@ -130,10 +130,9 @@ def profile(
     kept in OUT, and the same command continues.
 
     --table makes the latency table that a search needs. A later search in OUT uses the table if
-    target, MasterNet, search space and number of classes are the same, whatever its seconds of
-    timing: give the --preset of that search. With --table STUDY, give
-    target options alone; those that you leave out come from the study. --table takes no options of
-    the figures.
+    target, MasterNet, search space and number of classes are the same. Give the --preset of that
+    search, which sets how long pieces are timed. With --table STUDY, give target options alone;
+    those that you leave out come from the study. --table takes no options of the figures.
 
     \b
     genets profile --out runs/profile

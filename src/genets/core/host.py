@@ -11,14 +11,14 @@ from pathlib import Path
 CGROUP = Path("/sys/fs/cgroup")
 QUOTA_FILES = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 # The files of a container's memory, in bytes, of both versions: the limit, the use, and the
-# statistics with the name of the part of the cache that the kernel frees before memory runs out.
+# statistics with the names of the caches of files, which the kernel frees before memory runs out.
 MEMORY_FILES = (
-    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    ("memory.max", "memory.current", "memory.stat", ("active_file", "inactive_file")),
     (
         "memory/memory.limit_in_bytes",
         "memory/memory.usage_in_bytes",
         "memory/memory.stat",
-        "total_inactive_file",
+        ("total_active_file", "total_inactive_file"),
     ),
 )
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc, malloc.h
@@ -65,13 +65,14 @@ def _system_memory(meminfo: Path) -> int | None:
 
 def container_memory(folder: Path = CGROUP) -> int | None:
     """The bytes that the container may still use; None without a limit."""
-    for limit, use, statistics, cache in MEMORY_FILES:
+    for limit, use, statistics, caches in MEMORY_FILES:
         try:
             total, used = (
                 int((folder / name).read_text(encoding="ascii")) for name in (limit, use)
             )
             lines = (folder / statistics).read_text(encoding="ascii").splitlines()
-            cached = int(dict(line.split() for line in lines)[cache])
+            amounts = dict(line.split() for line in lines)
+            cached = sum(int(amounts[name]) for name in caches)
         except (OSError, ValueError, KeyError):  # ValueError: "max" in version 2
             continue
         return max(0, total - (used - cached))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -43,7 +44,6 @@ from genets.structure import SearchSpace, Structure
 from genets.training import Recipe, Score, fitting_threads
 from genets.training.epoch_checkpoints import (
     EpochCheckpoints,
-    remove_checkpoints,
     training_key,
 )
 from genets.training.predictions import Predictions
@@ -332,7 +332,7 @@ class SearchContext:
         with self.study.files.explained():
             path.parent.mkdir(parents=True, exist_ok=True)
         save_weights(net, path, metadata)
-        remove_checkpoints(self.study.folder / layout.CHECKPOINTS)
+        shutil.rmtree(self.study.folder / layout.CHECKPOINTS, ignore_errors=True)
 
     def evaluate(self, net: nn.Module, data: ImageData) -> Score:
         """Score a network on the validation split; with an int8 target also quantised."""

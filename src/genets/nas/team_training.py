@@ -134,6 +134,11 @@ class TeamRunner:
             team=group.team,
         )
         job.checkpoints.resume(self._training)
+        if len(set(group.team.gather(self._training.epoch))) > 1:
+            raise TrainingError(
+                "the processes of a training read different checkpoints, so give the same "
+                "command again"
+            )
         self._epochs = self._training.epochs()
 
     def run(self, group: Sequence[None]) -> list[Any]:

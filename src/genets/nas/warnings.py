@@ -24,13 +24,12 @@ MAX_TIMES_PREDICTED = 1.5
 
 NOTHING_SCREENED = (
     "no structure was screened, because none at the MasterNet's resolution is predicted to meet "
-    "the budget; the trials alone predict which structures are good, and a larger "
-    "--trials-per-super-block gives this search more of them"
+    "the budget; the trials alone predict which structures are good, and a search with a larger "
+    "--trials-per-super-block has more of them"
 )
 ALL_SCREENINGS_FAILED = (
     "the training of every screened structure failed, so the trials alone predict which structures "
-    "are good; when the reason is gone, a larger --trials-per-super-block gives this search more "
-    "trials, and screens structures again"
+    "are good; study.log has the reasons, and a new search screens structures again"
 )
 
 

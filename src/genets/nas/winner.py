@@ -78,7 +78,7 @@ def finish_winner(
     Raises:
         GenetsError: The training failed, or a file cannot be written.
     """
-    structure, own = selected.structure, master.data
+    structure, own, study = selected.structure, master.data, context.study
     teacher = TeacherNetwork(master.net, own.resolution, own.mean, own.std, data)
     net = _train_winner(context, data, structure, teacher.to(context.device))
     with context.phase("export"):
@@ -100,13 +100,15 @@ def finish_winner(
         with context.study.files.explained():
             write_atomic(result.files["result"], json.dumps(record, indent=2) + "\n")
         report(1, 1)
+    study.forget_checkpoints()
     return result
 
 
 def load_result(context: SearchContext) -> SearchResult | None:
-    """Load the result of a budget; None where the winner is not exported yet.
+    """Load the result of a budget; None where a part of it is missing.
 
-    A record of an older genets may lack values; then the winner is exported again.
+    A record of an older genets may lack values; then the winner is exported again. A winner whose
+    weights are lost or damaged is made again, because rivals are compared with it.
     """
     study, master = context.study, context.study.master_score()
     try:
@@ -115,9 +117,11 @@ def load_result(context: SearchContext) -> SearchResult | None:
         )
     except StudyError:
         return None
-    if result is None or master is None:
+    if result is None or master is None or not study.has_winner:
         return None
-    if not all(path.exists() for path in result.files.values()):
+    files = [*result.files.values(), study.path(f"{layout.TEST}.json")]
+    net = context.build_network(result.selected.structure, "final")
+    if not all(path.exists() for path in files) or not _load_first(net, [study.winner_weights]):
         return None
     several = context.settings.rounds > 1
     return replace(result, rounds=round_results(context, master) if several else ())

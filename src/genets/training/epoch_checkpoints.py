@@ -10,14 +10,13 @@ import hashlib
 import json
 import shutil
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from genets.core.errors import TrainingError
+from genets.core.errors import TrainingError, first_line, is_out_of_memory
 from genets.core.log import get_logger
 from genets.core.validation import to_plain
 from genets.data import ImageData
@@ -34,29 +33,37 @@ SECONDS_BETWEEN = 60.0
 
 
 class EpochCheckpoints:
-    """The checkpoints of one training; several processes may share them.
+    """The checkpoint of one training; several processes may share it.
 
     Args:
-        folder: A folder for the checkpoints of one training at a time.
+        folder: A folder for the checkpoint of one training at a time.
         key: See `training_key`.
         seconds: The least time between two checkpoints.
+
+    Attributes:
+        seconds_before: How long the training ran before it was interrupted; 0 where it begins.
     """
 
     def __init__(self, folder: Path, key: str, *, seconds: float = SECONDS_BETWEEN) -> None:
         self._folder, self._key, self._seconds = folder, key, seconds
-        self._saved_at = time.monotonic()
+        self._begun_at = self._saved_at = time.monotonic()
+        self.seconds_before = 0.0
 
     def count_epochs(self) -> int:
-        """Give the number of complete epochs of the newest checkpoint; 0 where there is none."""
+        """Give the number of complete epochs of the checkpoint; 0 where there is none."""
         own = self._folder / self._key
         last = Checkpoints(own).last_path() if own.is_dir() else None
         return 0 if last is None else epoch_of(last)
 
     def resume(self, training: Training) -> None:
-        """Continue a training from its newest checkpoint, if there is one."""
+        """Continue a training from its checkpoint, if there is one.
+
+        A checkpoint that is damaged or of another version costs the epochs, and not the training.
+        """
         own = self._folder / self._key
         if not own.is_dir():
             return
+        start = {name: tensor.clone() for name, tensor in training.state()[0].items()}
         try:
             checkpoint = Checkpoints(own, _log.warning).last()
             if checkpoint is None:
@@ -64,26 +71,39 @@ class EpochCheckpoints:
             state = checkpoint.state
             floor = state["floor"] and Score.from_json(state["floor"])
             training.load(state["epoch"], checkpoint.tensors, floor)
+            self.seconds_before = float(state["seconds"])
         except (OSError, RuntimeError, TrainingError, KeyError, TypeError, ValueError) as error:
-            _log.warning("a training begins again, because its checkpoint is unusable: %s", error)
-            return
-        _log.info("a training continues after %d epochs", training.epoch)
+            if is_out_of_memory(error):
+                raise
+            training.load(0, start, None)  # a part of the checkpoint may be loaded
+            reason = first_line(error)
+            _log.warning("a training begins again, because its checkpoint is unusable: %s", reason)
+        else:
+            _log.info("a training continues after %d epochs", training.epoch)
 
     def save_if_due(self, training: Training) -> None:
         """Store a checkpoint after an epoch, unless the last one is recent.
 
-        A full disk costs the checkpoint, and not the training.
+        A full disk and a lack of memory cost the checkpoint, and not the training.
         """
-        if time.monotonic() - self._saved_at < self._seconds or training.faults[0] is not None:
+        now = time.monotonic()
+        if now - self._saved_at < self._seconds or training.faults[0] is not None:
             return
         try:
             self._remove_others()
             tensors, floor = training.state()
-            state = {"epoch": training.epoch, "step": 0, "best": None,
-                     "floor": floor and floor.to_json()}  # fmt: skip
-            Checkpoints(self._folder / self._key).save(tensors, state)
-        except OSError as error:
-            _log.warning("a training has no checkpoint after epoch %d: %s", training.epoch, error)
+            state = {
+                "epoch": training.epoch, "step": 0, "best": None,
+                "floor": floor and floor.to_json(),
+                "seconds": self.seconds_before + now - self._begun_at,
+            }  # fmt: skip
+            Checkpoints(self._folder / self._key, newest=1).save(tensors, state)
+        except (OSError, RuntimeError, MemoryError) as error:
+            if not (isinstance(error, OSError) or is_out_of_memory(error)):
+                raise
+            _log.warning(
+                "a training has no checkpoint after epoch %d: %s", training.epoch, first_line(error)
+            )
         self._saved_at = time.monotonic()
 
     def _remove_others(self) -> None:
@@ -92,12 +112,6 @@ class EpochCheckpoints:
         for path in self._folder.iterdir():
             if path.name != self._key:
                 shutil.rmtree(path)
-
-
-def remove_checkpoints(folder: Path) -> None:
-    """Remove the folder of the checkpoints of a training that has ended."""
-    with suppress(OSError):  # then the next training removes them
-        shutil.rmtree(folder)
 
 
 def training_key(
@@ -111,6 +125,9 @@ def training_key(
     metric: Metric,
 ) -> str:
     """Give a digest of everything that a training depends on.
+
+    Buffers are left out: they belong to the parameters, and statistics of batch norms that are
+    estimated anew depend on the number of threads in their last digits.
 
     Args:
         net: The network with its starting weights.
@@ -128,7 +145,7 @@ def training_key(
                         metric.value]  # fmt: skip
     digest = hashlib.blake2b(json.dumps(plain, sort_keys=True).encode(), digest_size=16)
     for network in (net, teacher):
-        for name, tensor in ({} if network is None else network.state_dict()).items():
+        for name, tensor in () if network is None else network.named_parameters():
             digest.update(name.encode())
             digest.update(_bytes(tensor))
         digest.update(b"end")

@@ -7,6 +7,7 @@ trained candidate is also scored after quantisation (see `quantised`).
 from __future__ import annotations
 
 import copy
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,7 +30,7 @@ from genets.nas.study.records import TrainedCandidate, Trial
 from genets.nas.trials.folds import run_in_folds
 from genets.nas.trials.runner import MasterNetJob, MasterNetRunner
 from genets.nas.trials.weights import TrialWeights
-from genets.nas.workers.files import read_files, scratch_path
+from genets.nas.workers.files import ROOT, read_files, scratch_path
 from genets.nas.workers.job import Runner
 from genets.networks import build, load_weights, save_weights
 from genets.networks.channels import MasterChannels
@@ -38,7 +39,6 @@ from genets.structure import Structure
 from genets.training import Metric, Score, evaluate, fitting_threads, train_on
 from genets.training.epoch_checkpoints import (
     EpochCheckpoints,
-    remove_checkpoints,
     training_key,
 )
 from genets.training.loop import estimate_norm_statistics
@@ -66,6 +66,7 @@ class CandidateJob(MasterNetJob):
             starts where that is better; None where there is no such winner. Folds have none,
             because it was trained on their images.
         int8_target: The target, if candidates are also scored after quantisation for it.
+        has_checkpoints: Whether an interrupted training may continue, because `folder` stays.
     """
 
     folder: Path | None
@@ -76,6 +77,7 @@ class CandidateJob(MasterNetJob):
     trial_weights: TrialWeights | None = None
     larger: tuple[Structure, Path] | None = None
     int8_target: Target | None = None
+    has_checkpoints: bool = True
 
     @property
     def inherits(self) -> bool:
@@ -115,6 +117,7 @@ class CandidateJob(MasterNetJob):
         return replace(
             super().elsewhere(scratch),
             folder=self.folder and scratch_path(scratch, self.folder),
+            has_checkpoints=scratch == ROOT,
             source_weights=scratch_path(scratch, self.source_weights),
             trial_weights=self.trial_weights and self.trial_weights.elsewhere(scratch),
             larger=self.larger and (self.larger[0], scratch_path(scratch, self.larger[1])),
@@ -136,7 +139,7 @@ class CandidateJob(MasterNetJob):
 
     def checkpoints_folder(self, structure: Structure) -> Path:
         """The folder of the checkpoints of its training; see `weights_path`."""
-        return self.weights_path(structure).with_suffix(".checkpoints")
+        return self.weights_path(structure).with_suffix(layout.CANDIDATE_CHECKPOINTS)
 
 
 class CandidateRunner(MasterNetRunner[CandidateJob]):
@@ -158,13 +161,13 @@ class CandidateRunner(MasterNetRunner[CandidateJob]):
         start = time.perf_counter()
         epochs = self.job.recipe.epochs
         try:
-            score = self._trained_score(structure)
+            score, seconds_before = self._trained_score(structure)
         except (TrainingError, TargetError, RuntimeError, MemoryError) as error:
             lacks_memory = is_out_of_memory(error)
             if not (isinstance(error, GenetsError) or lacks_memory):
                 raise
-            if self.job.keeps_weights:
-                remove_checkpoints(self.job.checkpoints_folder(structure))
+            if self.job.keeps_weights and not lacks_memory:  # it may run once more
+                shutil.rmtree(self.job.checkpoints_folder(structure), ignore_errors=True)
             return TrainedCandidate(
                 structure,
                 "failed",
@@ -173,17 +176,18 @@ class CandidateRunner(MasterNetRunner[CandidateJob]):
                 reason=failure_reason(error),
                 lacks_memory=lacks_memory,
             )
-        seconds = time.perf_counter() - start
+        seconds = seconds_before + time.perf_counter() - start
         return TrainedCandidate.of(structure, epochs, score, seconds)
 
-    def _trained_score(self, structure: Structure) -> Score:
+    def _trained_score(self, structure: Structure) -> tuple[Score, float]:
+        """Train and score a structure; give also the seconds before it was interrupted."""
         job = self.job
         net, data, teacher = self.start_training(structure)
         facts: dict[str, Any] = {
             "seed": job.seed, "teacher": teacher, "device": job.device, "metric": job.metric,
         }  # fmt: skip
         checkpoints = None
-        if job.keeps_weights:
+        if job.keeps_weights and job.has_checkpoints:
             key = training_key(net, data, job.recipe, **facts)
             checkpoints = EpochCheckpoints(job.checkpoints_folder(structure), key)
         with fitting_threads(net, structure.resolution, job.recipe.batch_size):
@@ -197,8 +201,8 @@ class CandidateRunner(MasterNetRunner[CandidateJob]):
             with suppress(OSError):  # a worker on another machine has no such folder yet
                 path.parent.mkdir(parents=True, exist_ok=True)
             save_weights(net, path, {"structure": str(structure)})
-            remove_checkpoints(job.checkpoints_folder(structure))
-        return score
+            shutil.rmtree(job.checkpoints_folder(structure), ignore_errors=True)
+        return score, 0.0 if checkpoints is None else checkpoints.seconds_before
 
     def start_training(self, structure: Structure) -> tuple[nn.Module, ImageData, nn.Module]:
         """Give a candidate before its training, with its images and its teacher."""

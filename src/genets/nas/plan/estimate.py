@@ -50,6 +50,8 @@ NUM_NEAR = 8  # networks that are measured before structures are screened, in tw
 RESTART_S = 1.0 if IS_FORKED else START_S  # until they have loaded small images again
 MAX_MULTIPLE = 4.0  # of the MasterNet's latency; a larger budget leaves the space its largest
 RIVAL_COPIES = 11  # two exports, and three checkpoints of weights and two moments
+# Weights, their average and two moments, of a checkpoint and of the one that replaces it.
+CHECKPOINT_COPIES = 8
 OTHER_BYTES = 2_000_000  # tables, database and log; the digits demo writes 0.2 MB of them
 
 # The phases that train by the recipe of candidates and winner, in their order.
@@ -162,6 +164,9 @@ class Estimate:
             "trials": settings.rounds
             * (trials if settings.screen else min(kept.limit_bytes, trials)),
             "candidates": master * candidates,
+            "checkpoints": master
+            * CHECKPOINT_COPIES
+            * max(1, min(self._context.workers.count, candidates)),
             "winner": budgets * (master + exported),
             "rivals": sum(4 * RIVAL_COPIES * size.parameters for _, size in self._rivals),
             "other": OTHER_BYTES,

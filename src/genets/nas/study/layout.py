@@ -77,6 +77,7 @@ RESULTS_BEFORE = "results_before"
 RIVALS = "rivals"
 SLURM = "slurm"
 CHECKPOINTS = "checkpoints"
+CANDIDATE_CHECKPOINTS = ".checkpoints"  # the suffix of the folders in that of the candidates
 RANKING = "masternets.json"  # how the MasterNet was chosen; written before the study begins
 
 # JSON files, without their suffix.

@@ -139,6 +139,12 @@ class Study(StudyReader):
     def forget_refusal(self) -> None:
         self._remove(f"{layout.REFUSED}.json")
 
+    def forget_checkpoints(self) -> None:
+        """Remove the checkpoints of trainings that were interrupted and will not continue."""
+        candidates = self.confirmed_folder.glob(f"*{layout.CANDIDATE_CHECKPOINTS}")
+        for folder in (self.folder / layout.CHECKPOINTS, *candidates):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def close(self) -> None:
         """Release the study for other processes."""
         for trials in self._trials.values():
@@ -179,7 +185,7 @@ class Study(StudyReader):
         for budget in stored.all_budgets:
             study = self.at_budget(budget if stored.budgets else "")
             loses_scores = bool(stored.budgets and not asked.budgets and study.screened())
-            if study.has_candidates() or loses_scores:
+            if study.has_candidates() or study.has_winner or loses_scores:
                 begun.append(budget)
         missing = [budget for budget in begun if budget not in asked.all_budgets]
         if missing and not (stored.budgets or asked.budgets):
@@ -231,6 +237,7 @@ class Study(StudyReader):
         killed before continues with fewer trials, and computes the conclusions again.
         """
         self._keep_results(stored)
+        self.forget_checkpoints()
         for budget in ("", *stored.budgets):
             for name in layout.CONCLUSIONS:
                 self.at_budget(budget)._remove(name)

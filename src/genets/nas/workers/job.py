@@ -20,6 +20,7 @@ class AnyResult(Protocol):
     Attributes:
         reason: Why the item failed; empty where it did not.
         lacks_memory: Whether it failed because memory ran out.
+        seconds: How long the item took, with the time before an interruption.
     """
 
     @property
@@ -27,6 +28,9 @@ class AnyResult(Protocol):
 
     @property
     def lacks_memory(self) -> bool: ...
+
+    @property
+    def seconds(self) -> float: ...
 
 
 Item = TypeVar("Item")

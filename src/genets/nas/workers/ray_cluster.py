@@ -60,13 +60,18 @@ class RayCluster:
     """
 
     address: str | None = None
-    gpus: Annotated[float, Field(gt=0, le=1)] | None = None
+    gpus: float | None = None
     cpus: Annotated[int, Field(ge=1)] | None = None
     memory_gb: Annotated[float, Field(gt=0)] | None = None
 
     def __post_init__(self) -> None:
         """Raises GenetsError: a value has another type or is out of range."""
         check_fields(self, raises=SettingsError)
+        if self.gpus is not None and not 0 < self.gpus <= 1:
+            raise SettingsError(
+                f"gpus of a Ray worker must be above 0 and at most 1, not {self.gpus:g}, because a "
+                "worker uses one GPU"
+            )
         if self.address is not None and self.address != AUTO:
             split_address(self.address)
 

@@ -159,7 +159,8 @@ class Schedule(Generic[Item, Result]):
         ended = len(group.items) - sum(result.lacks_memory for result in results)
         if ended:
             self._ended += ended
-            self._longest_s = max(self._longest_s, seconds)
+            # A result knows the time of a training that was continued.
+            self._longest_s = max(self._longest_s, seconds, *(each.seconds for each in results))
 
     def lose(
         self, group: Group[Item], worker: str, reason: str, *, with_machine: bool = False

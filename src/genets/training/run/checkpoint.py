@@ -40,7 +40,7 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of a run: the newest two and the best.
+    """The checkpoints of a run: the newest ones and the best.
 
     `epoch-0003-step-000120.<digest>.safetensors` was written after three complete epochs and 120
     steps of the fourth; the digest is that of the file. The `state` of a checkpoint has at least
@@ -51,6 +51,7 @@ class Checkpoints:
         folder: The folder of the checkpoints, which is created where it does not exist.
         on_note: Called with a message about each damaged checkpoint.
         facts: Texts to store beside the tensors; see `ImageData.weights_metadata`.
+        newest: The number of newest checkpoints to keep.
     """
 
     def __init__(
@@ -58,8 +59,10 @@ class Checkpoints:
         folder: Path,
         on_note: Callable[[str], None] = lambda note: None,
         facts: Mapping[str, str] | None = None,
+        newest: int = NEWEST,
     ) -> None:
         self.folder = folder
+        self._newest = newest
         self.on_note = on_note
         self.facts = dict(facts or {})
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,8 +123,8 @@ class Checkpoints:
             return None
 
     def _prune(self, newest: Path) -> None:
-        """Keep the newest two places and the best epoch of each, and one file for each place."""
-        stems = [*dict.fromkeys(_read_stem(path) for path in self.paths())][-NEWEST:]
+        """Keep the newest places and the best epoch of each, and one file for each place."""
+        stems = [*dict.fromkeys(_read_stem(path) for path in self.paths())][-self._newest :]
         bests = {best for path in self.paths() if _read_stem(path) in stems
                  for best in [_read_best(path)] if best is not None}  # fmt: skip
         kept = {*stems, *(_stem(epochs, 0) for epochs in bests)}
