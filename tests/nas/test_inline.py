@@ -34,7 +34,7 @@ class Job:
 class Runner:
     def __init__(self, job, worker): self.job, self.worker = job, worker
     def run(self, group):
-        print(os.getpid(), self.worker, flush=True)
+        print(f"{os.getpid()} {self.worker}\\n", end="", flush=True)  # one write
         time.sleep(self.job.seconds)
         return [Result(f"{name} is done") for name in group]
 """
@@ -177,6 +177,9 @@ def test_an_item_that_kills_its_workers_fails_alone(tmp_path: Path) -> None:
     assert f"a worker process died {KILLED} while it ran 2 trainings" in faults
 
 
+has_server = pytest.mark.skipif(not local_process.IS_FORKED, reason="workers have no server")
+
+
 def run_with_killed_server(place: Path, on_fault: Callable[[str], None]) -> list[str]:
     """Kill the server of two workers while both run a group, and give the sorted results."""
 
@@ -194,7 +197,7 @@ def run_with_killed_server(place: Path, on_fault: Callable[[str], None]) -> list
 
 
 @pytest.mark.usefixtures("quick_server")
-@pytest.mark.skipif(not local_process.IS_FORKED, reason="workers have no server")
+@has_server
 def test_workers_whose_server_is_killed_are_replaced(tmp_path: Path) -> None:
     """The old ones end, so that no group runs twice at a time."""
     faults: list[str] = []
@@ -210,7 +213,7 @@ def test_workers_whose_server_is_killed_are_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick_server")
-@pytest.mark.skipif(not local_process.IS_FORKED, reason="workers have no server")
+@has_server
 def test_a_worker_that_has_lost_its_server_gets_no_further_group(tmp_path: Path) -> None:
     """Its answer counts, and no group is lost with it."""
     faults: list[str] = []
@@ -282,7 +285,7 @@ class Job:
     def __init__(self, go): self.go = go
     def runner(self, worker=0): return self
     def run(self, group):
-        print("runs", *group, flush=True)
+        print(f"runs {group[0]}\\n", end="", flush=True)  # one write, as two processes print
         while not self.go.exists(): time.sleep(0.01)
         return [Result(f"{name} is done") for name in group]
 """

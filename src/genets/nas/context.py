@@ -42,10 +42,7 @@ from genets.networks import build, save_weights
 from genets.networks.own_blocks import loaded_block_files
 from genets.structure import SearchSpace, Structure
 from genets.training import Recipe, Score, fitting_threads
-from genets.training.epoch_checkpoints import (
-    EpochCheckpoints,
-    training_key,
-)
+from genets.training.epoch_checkpoints import EpochCheckpoints, training_key
 from genets.training.predictions import Predictions
 from genets.training.resources import training_device
 

@@ -1,7 +1,7 @@
 """Checkpoints after whole epochs, from which a training of `loop` continues.
 
-The folder of a checkpoint is named by a key, the digest of everything that the training depends on.
-So a training never continues from the checkpoint of another one.
+The name of a checkpoint's folder is a key: the digest of everything that the training depends on.
+So a training never continues from the checkpoint of another training.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class EpochCheckpoints:
     def resume(self, training: Training) -> None:
         """Continue a training from its checkpoint, if there is one.
 
-        A checkpoint that is damaged or of another version costs the epochs, and not the training.
+        Where the checkpoint is damaged or of another version, the training begins again.
         """
         own = self._folder / self._key
         if not own.is_dir():
@@ -84,7 +84,7 @@ class EpochCheckpoints:
     def save_if_due(self, training: Training) -> None:
         """Store a checkpoint after an epoch, unless the last one is recent.
 
-        A full disk and a lack of memory cost the checkpoint, and not the training.
+        Where the disk is full or memory runs out, the training goes on without a checkpoint.
         """
         now = time.monotonic()
         if now - self._saved_at < self._seconds or training.faults[0] is not None:
@@ -126,8 +126,8 @@ def training_key(
 ) -> str:
     """Give a digest of everything that a training depends on.
 
-    Buffers are left out: they belong to the parameters, and statistics of batch norms that are
-    estimated anew depend on the number of threads in their last digits.
+    Buffers are left out, because estimated statistics of batch norms depend on the number of
+    threads in their last digits.
 
     Args:
         net: The network with its starting weights.

@@ -191,10 +191,11 @@ class Training:
         return [student.fault for student in self._students]
 
     def epochs(self) -> Generator[list[float]]:
-        """Give the mean losses of each further epoch. In the end, the networks have their weights.
+        """Train to the end, and give the mean losses after each epoch.
 
-        An epoch depends on the state before it, on the seed and on its number, so a training that
-        continues is the same as one that was not interrupted.
+        In the end, the networks have the weights that are scored. An epoch depends on the state
+        before it, on the seed and on its number, so a training that continues ends with the same
+        weights as a training that was not interrupted.
         """
         recipe, steps, per_epoch = self._recipe, self._steps, self._epoch_steps
         step = self.epoch * per_epoch

@@ -37,10 +37,7 @@ from genets.networks.channels import MasterChannels
 from genets.networks.inheritance import inherit
 from genets.structure import Structure
 from genets.training import Metric, Score, evaluate, fitting_threads, train_on
-from genets.training.epoch_checkpoints import (
-    EpochCheckpoints,
-    training_key,
-)
+from genets.training.epoch_checkpoints import EpochCheckpoints, training_key
 from genets.training.loop import estimate_norm_statistics
 from genets.training.resources import failure_reason
 from genets.training.teacher import TeacherNetwork
@@ -166,7 +163,7 @@ class CandidateRunner(MasterNetRunner[CandidateJob]):
             lacks_memory = is_out_of_memory(error)
             if not (isinstance(error, GenetsError) or lacks_memory):
                 raise
-            if self.job.keeps_weights and not lacks_memory:  # it may run once more
+            if self.job.keeps_weights and not lacks_memory:  # otherwise it may run again
                 shutil.rmtree(self.job.checkpoints_folder(structure), ignore_errors=True)
             return TrainedCandidate(
                 structure,
@@ -180,7 +177,11 @@ class CandidateRunner(MasterNetRunner[CandidateJob]):
         return TrainedCandidate.of(structure, epochs, score, seconds)
 
     def _trained_score(self, structure: Structure) -> tuple[Score, float]:
-        """Train and score a structure; give also the seconds before it was interrupted."""
+        """Train and score a structure.
+
+        Returns:
+            The score, and the seconds of training before an interruption.
+        """
         job = self.job
         net, data, teacher = self.start_training(structure)
         facts: dict[str, Any] = {

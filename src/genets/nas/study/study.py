@@ -140,7 +140,7 @@ class Study(StudyReader):
         self._remove(f"{layout.REFUSED}.json")
 
     def forget_checkpoints(self) -> None:
-        """Remove the checkpoints of trainings that were interrupted and will not continue."""
+        """Remove the checkpoints of interrupted trainings, which will not continue."""
         candidates = self.confirmed_folder.glob(f"*{layout.CANDIDATE_CHECKPOINTS}")
         for folder in (self.folder / layout.CHECKPOINTS, *candidates):
             shutil.rmtree(folder, ignore_errors=True)

@@ -144,13 +144,13 @@ class _Run(Generic[Item, Result]):
         except EOFError:
             yield from self._replace(process, group)
             return
-        has_ended = process.has_ended
+        has_ended = process.has_ended  # after its answer; it must get no further group
         if group is None and has_ended:
             yield from self._replace(process, group)
             return
         self._failed_starts = 0
         counting = [] if group is None else self._schedule.sift(group, results, THIS_MACHINE)
-        lacks_memory = len(counting) < len(results)  # which another process may have
+        lacks_memory = len(counting) < len(results)  # another process may have more memory
         if lacks_memory or has_ended:
             self._processes.remove(process)
             self._fill(process.number)

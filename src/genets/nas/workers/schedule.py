@@ -159,7 +159,7 @@ class Schedule(Generic[Item, Result]):
         ended = len(group.items) - sum(result.lacks_memory for result in results)
         if ended:
             self._ended += ended
-            # A result knows the time of a training that was continued.
+            # `seconds` of a result has the time of its training before an interruption, too.
             self._longest_s = max(self._longest_s, seconds, *(each.seconds for each in results))
 
     def lose(

@@ -146,8 +146,8 @@ class SlurmTask:
         """Give the task that SLURM puts into the queue, when it takes the node back.
 
         A group that took most of the time of this task would hardly end next time, so then the task
-        ends, and the driver counts the group as lost. (A candidate continues from its checkpoint,
-        so it may end after one loss.) A task that has finished no group would
+        ends, and the driver counts the group as lost. After one loss, a candidate may still end,
+        because it continues from its checkpoint. A task that has finished no group would
         not do so next time either, so then the driver counts the task as lost.
         """
         from submitit.helpers import DelayedSubmission
