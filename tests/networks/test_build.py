@@ -8,7 +8,7 @@ import torch
 from timm.models.byobnet import ByobNet, model_cfgs
 
 from genets.core.errors import GenetsError, StructureError
-from genets.networks import build, count
+from genets.networks import build, count, resolve_network
 from genets.networks.build import TIMM_NAMES, model_config
 from genets.structure import Structure, SuperBlock, zoo
 
@@ -206,6 +206,9 @@ def test_pretrained_loads_through_timms_hub_code(hub_cache, randomise) -> None:
     torch.testing.assert_close(own["stem.conv.weight"], theirs["stem.conv.weight"].sum(1, True))
     registered = timm.create_model("genet_light", pretrained=True)
     assert registered.head.fc.weight.equal(source.head.fc.weight)
+    classifier = resolve_network("genet_light", 10, pretrained=True).network.head.fc
+    bound = classifier.in_features**-0.5
+    assert classifier.weight.abs().max() <= bound < own["head.fc.weight"].max()
 
 
 def test_pretrained_from_a_file(tmp_path, randomise) -> None:

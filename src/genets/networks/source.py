@@ -192,20 +192,44 @@ def resolve_network(
         raise GenetsError("take published weights (pretrained) or a weights file, not both")
     with nullcontext() if seed is None else seeded_weights(seed):
         source = _named(text.strip(), num_classes, pretrained)
-    if weights is None:
-        return source
+        if weights is not None:
+            return _with_file(source, weights, num_classes, fit, class_names)
+        if source.weights == PUBLISHED and source.num_classes not in (None, num_classes):
+            _draw_classifier(source.network)
+    return source
+
+
+def _with_file(
+    source: NetworkSource, weights: str | Path, num_classes: int, fit: Fit, names: Sequence[str]
+) -> NetworkSource:
+    """The network with the weights of a file; for the rest see `resolve_network`."""
     if source.weights == FOLDER:
         raise GenetsError(
-            f"{text} is a results folder, which has its own weights; leave the weights file out"
+            f"{source.name} is a results folder, which has its own weights; leave the weights "
+            "file out"
         )
     path, metadata = Path(weights), read_metadata(weights)
     known = read_facts(metadata, path).class_names or ()
-    is_for_others = fit == "new classifier" and bool(_unlike_names(known, class_names))
+    is_for_others = fit == "new classifier" and bool(_unlike_names(known, names))
     file_classes = _load_file(source.network, weights, num_classes, fit, is_for_others)
+    if is_for_others or file_classes not in (None, num_classes):
+        _draw_classifier(source.network)
     if fit != "kernels":
         file_classes = stated_number(metadata, "num_classes", path, str(file_classes))
     facts = source.facts_about(pretrained=False, weights=path)
     return replace(source, weights=str(path), num_classes=file_classes, facts=facts)
+
+
+def _draw_classifier(net: nn.Module) -> None:
+    """Draw the weights of a new classifier, after trained layers, as PyTorch does.
+
+    timm draws those of an EfficientNet with ten classes ten times as large; the loss of the first
+    steps is then large, and the steps damage the trained layers.
+    """
+    name = classifier_name(net)
+    layer = net.get_submodule(name) if name else None
+    if isinstance(layer, nn.Linear | nn.Conv2d):
+        layer.reset_parameters()
 
 
 def _named(text: str, num_classes: int, pretrained: bool) -> NetworkSource:
