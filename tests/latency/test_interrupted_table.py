@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -275,6 +276,41 @@ def test_a_file_that_cannot_be_removed_costs_no_table(
     assert path.exists()
     assert table.space == complete.space
     assert "t.visits.jsonl stays, because it cannot be removed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("slower", "kept"), [((1.0,), 1.0), ((1.5, 1.0), 1.0), ((1.5, 2.0), 1.5), ((2.0, 1.5), 1.5)]
+)
+def test_a_table_with_a_large_error_is_built_once_more(
+    engine, complete, tmp_path, monkeypatch, caplog, slower, kept
+) -> None:
+    """The better table stays; `slower` has the times as long that its held-out networks take."""
+
+    def slowed(times: float) -> LatencyTable:
+        networks = [
+            replace(each, ms_per_batch=times * each.ms_per_batch)
+            if each.use == "held-out"
+            else each
+            for each in complete.networks
+        ]
+        return replace(complete, networks=tuple(networks))
+
+    tables, visits = [slowed(times) for times in slower], layout.visits_path(tmp_path / "t.json")
+
+    def give(*words: object, **options: object) -> LatencyTable:
+        assert not visits.exists(), "the visits of the first table would give the same table"
+        visits.touch()
+        return tables.pop(0)
+
+    monkeypatch.setattr(LatencyTable, "build", give)
+    expected = TableSettings(SPACE.around(MASTER), Target("cpu", "fake", batch_size=4), 5)
+    with caplog.at_level(logging.WARNING, "genets"):
+        table = Laboratory().prepare_table(tmp_path / "t.json", expected, seed=0, time_limit_s=0.5)
+    assert tables == []
+    assert same(table, slowed(kept))
+    assert same(LatencyTable.load(tmp_path / "t.json"), table)
+    assert not visits.exists()
+    assert ("is measured once more" in caplog.text) == (len(slower) == 2)
 
 
 def test_a_table_of_pytorch_continues(tmp_path, monkeypatch) -> None:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from genets.latency.predictor.table import LARGE_ERROR
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.undecided import MAX_MORE_TRIALS, UndecidedChoice, trials_to_settle
@@ -19,7 +20,6 @@ from genets.structure import SearchSpace, Structure
 from genets.training.score import Metric, Score, comparable, metric_score
 
 LEAST_SHOWN = 0.0005  # the least difference of two shares that is not shown as 0.0 points
-MAX_TABLE_ERROR = 0.2  # RMSPE; on a machine left alone tables err by 2 to 10 %
 MAX_TIMES_PREDICTED = 1.5
 
 NOTHING_SCREENED = (
@@ -192,7 +192,7 @@ def missing_resolutions(
 
 def table_warnings(rmspe: float) -> list[str]:
     """Warn of a latency table whose errors are so large that it hardly led the selection."""
-    if rmspe <= MAX_TABLE_ERROR:
+    if rmspe <= LARGE_ERROR:
         return []
     return [
         f"the latency table errs by {rmspe:.0%} (RMSPE) on networks that were not used to make it, "
