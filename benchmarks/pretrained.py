@@ -28,7 +28,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -210,8 +210,8 @@ def of_scaled(whole: SearchResult, result: SearchResult) -> dict[str, Any]:
 def summary(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean and standard deviation over the seeds, for each number of images and each budget.
 
-    `in_fine_tunings` is the training time of a search in fine-tunings of the MasterNet, the least
-    of the seeds, because other programs may slow a phase.
+    `in_fine_tunings` is the training time of a search in fine-tunings of the MasterNet, and
+    `times_scratch` in trainings of a search with `--from-scratch`; both by seed, too.
     """
     rows = []
     for per_class, way in sorted({(run["per_class"], run["way"]) for run in runs}):
@@ -221,12 +221,25 @@ def summary(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             values = [run[method]["test_top1"] for run in chosen]
             std = float(np.std(values, ddof=1)) if len(values) > 1 else None
             row[method] = {"mean": float(np.mean(values)), "std": std}
-        seconds = [run["inherited"]["training_seconds"] for run in chosen]
-        row["in_fine_tunings"] = min(
-            sum(each.values()) / each["MasterNet training"] for each in seconds
+        row["in_fine_tunings"] = _mean_of(
+            _seconds(run, "inherited") / run["inherited"]["training_seconds"]["MasterNet training"]
+            for run in chosen
+        )
+        row["times_scratch"] = _mean_of(
+            _seconds(run, "inherited") / _seconds(run, "scratch") for run in chosen
         )
         rows.append(row)
     return rows
+
+
+def _seconds(run: dict[str, Any], method: str) -> float:
+    """The training time of a search for both budgets."""
+    return float(sum(run[method]["training_seconds"].values()))
+
+
+def _mean_of(values: Iterable[float]) -> dict[str, Any]:
+    each = list(values)
+    return {"mean": float(np.mean(each)), "each": each}
 
 
 if __name__ == "__main__":

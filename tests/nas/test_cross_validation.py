@@ -25,7 +25,7 @@ from rounds_lab import (
 )
 
 from counted_images import CountedImages
-from genets.core.errors import DataError, GenetsError, SettingsError
+from genets.core.errors import DataError, FullDiskError, GenetsError, SettingsError
 from genets.data import ImageData, load_data
 from genets.data.folds import FOLDS
 from genets.data.split import Fold
@@ -42,6 +42,7 @@ from genets.nas.study import layout
 from genets.nas.study.reader import StudyReader
 from genets.nas.study.records import Trial, TrialResult
 from genets.nas.study.study import Study
+from genets.nas.trials import weights as trial_weights
 from genets.nas.trials.folds import FoldsRunner
 from genets.nas.trials.run import make_trial_job, restore_weights
 from genets.nas.workers.files import take_outputs, write_inputs
@@ -240,6 +241,22 @@ def test_a_trial_that_fails_around_the_whole_master_net_is_named(
         f"trial {trial.super_block} of {MASTER.stage_name(trial.index)}, whose weights a candidate "
         "needs, failed around the MasterNet of all training images: memory ran out; all results"
     )
+
+
+def test_weights_of_trials_that_a_full_disk_refuses_are_one_sentence(
+    tmp_path: Path, found: SearchResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*words: Any) -> None:
+        raise FullDiskError("no space left on device")
+
+    folder = tmp_path / "study"
+    shutil.copytree(found.folder, folder, ignore=shutil.ignore_patterns("*.onnx", "*.safetensors"))
+    shutil.copyfile(found.folder / layout.MASTER_WEIGHTS, folder / layout.MASTER_WEIGHTS)
+    monkeypatch.setattr(trial_weights, "save_weights", refuse)
+    with Study.open(folder) as study:
+        context = SearchContext(study, 10, lab=ClosedFormLatency(asked()), workers=1)
+        with pytest.raises(GenetsError, match=r"has [\d,]+ MB free; make room, and give the same"):
+            restore_weights(context, [study.results()[0].trial], in_folds=False)
 
 
 def test_a_killed_search_gives_the_same_result(

@@ -479,6 +479,15 @@ def test_a_rival_is_trained_as_long_as_the_winner(tmp_path: Path, weights: Path)
 
 
 @pytest.mark.parametrize(
+    ("images", "batch_size"), [(1, 1), (19, 16), (47, 32), (48, 48), (1000, 48)]
+)
+def test_a_batch_of_a_rival_has_no_more_images_than_there_are(images: int, batch_size: int) -> None:
+    asked = settings(final_training={"batch_size": 48}, rivals=[])
+    rival = Rival.make(RivalName.parse(FRESH), asked, 16)
+    assert rival.run_on(images).recipe == replace(rival.run.recipe, batch_size=batch_size)
+
+
+@pytest.mark.parametrize(
     ("changes", "epochs"),
     [
         ({"from_scratch": False}, 7),  # the winner continues from its weights as a candidate

@@ -62,6 +62,11 @@ def test_a_class_without_images_is_the_least_likely(features):
     assert probabilities[3:].max() < probabilities[:3].min()
 
 
+def test_images_of_one_class_give_this_class(features):
+    weight, bias = fit_linear(features[0], torch.full((60,), 2), 4)
+    assert (features[0] @ weight.T + bias).argmax(1).eq(2).all()
+
+
 def test_features_are_those_in_front_of_timms_classifier():
     net = timm.create_model("test_resnet", num_classes=4).eval()
     data = load_data("digits", 16)

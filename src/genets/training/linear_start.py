@@ -113,11 +113,16 @@ def fit_linear(
         balanced: Whether all classes count the same, whatever their numbers of images.
 
     Returns:
-        The weight (classes, F) and the bias (classes,) for the features as they are.
+        The weight (classes, F) and the bias (classes,) for the features as they are. Images of a
+        single class give a model that always answers with this class.
     """
     from sklearn.exceptions import ConvergenceWarning  # a second, which few trainings need
     from sklearn.linear_model import LogisticRegression
 
+    if labels.eq(labels[0]).all():  # scikit-learn refuses a single class
+        constant = torch.full((num_classes,), -1.0)
+        constant[labels[0]] = 0.0
+        return torch.zeros(num_classes, features.shape[1]), constant
     x = features.double().numpy()
     mean, std = x.mean(axis=0), np.maximum(x.std(axis=0), LEAST_DEVIATION)
     model = LogisticRegression(

@@ -224,11 +224,12 @@ class _Comparison:
         place = study.rival_path(str(rival.name), rival.resolution)
         folder = study.folder / place
         folder.parent.mkdir(exist_ok=True)
-        net = context.lab.train_rival(rival.run, folder, device=context.device, listener=listener)
         data = self._load_images(rival)
+        run = rival.run_on(len(data.train))
+        net = context.lab.train_rival(run, folder, device=context.device, listener=listener)
         score, predictions = context.lab.test(net.to(context.device), data.test, context.device)
         score = replace(score, quantised=context.score_quantised(net, data, data.test))
-        trained = TrainedRival(rival.run.recipe.epochs, score, predictions)
+        trained = TrainedRival(run.recipe.epochs, score, predictions)
         text = json.dumps(trained.to_json(), allow_nan=False)  # on one line, as it may be long
         write_atomic(study.folder / f"{place}.json", text + "\n")
         return trained

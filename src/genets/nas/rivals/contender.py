@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from genets.analysis.comparison.networks import ComparedNetwork
@@ -72,6 +72,14 @@ class Rival:
         if not self.run.weights:
             return "fresh"
         return "file" if self.name.weights else "results folder"
+
+    def run_on(self, images: int) -> RunSettings:
+        """The settings of its training on so many images, which a batch must not exceed."""
+        recipe = self.run.recipe
+        if recipe.batch_size <= images:
+            return self.run
+        largest = 2 ** (images.bit_length() - 1)  # even, unless it is 1, as mix-up needs
+        return replace(self.run, recipe=replace(recipe, batch_size=largest))
 
     def for_timing(self, num_classes: int) -> ComparedNetwork:
         """The network that is measured; its weights are for timing."""

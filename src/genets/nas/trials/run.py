@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -104,7 +105,12 @@ def _restore(context: SearchContext, job: InheritedTrialJob, trials: Sequence[Tr
     if failed:
         raise GenetsError(_describe_failure(context, job, failed[0]))
     if not all(kept.has(trial) for trial in trials):
-        raise GenetsError(f"the weights of trials cannot be written to {kept.folder}")
+        free = shutil.disk_usage(context.study.folder).free / 1e6
+        raise GenetsError(
+            f"the weights of trials, which screened structures and candidates need, cannot be "
+            f"written to {kept.folder}, whose disk has {free:,.0f} MB free; make room, and give "
+            "the same command again"
+        )
 
 
 def _describe_failure(context: SearchContext, job: InheritedTrialJob, result: TrialResult) -> str:
