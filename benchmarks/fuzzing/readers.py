@@ -41,8 +41,8 @@ from genets.networks.weights import read_tensors
 from genets.report.study.facts import study_record
 from genets.report.study.page import study_page
 from genets.structure import Structure
+from genets.training.checkpoints import Checkpoints
 from genets.training.recipe import apply_changes, make_recipe, named_recipe, read_recipe_file
-from genets.training.run.checkpoint import Checkpoints
 from genets.training.run.distributed import Processes
 from genets.training.run.epoch_log import read_log
 from genets.training.run.folder import check_images, load_settings

@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 
 from genets.core.errors import TrainingError
-from genets.training.run.checkpoint import Checkpoints
+from genets.training.checkpoints import Checkpoints
 
 
 def save(checkpoints, epoch, step=0, best=None):

@@ -16,10 +16,10 @@ from torch import nn
 from genets.data import load_data
 from genets.data.split import Fold
 from genets.training import Metric, Recipe, RunRecipe, train
+from genets.training.checkpoints import Checkpoints
 from genets.training.epoch_checkpoints import EpochCheckpoints, training_key
 from genets.training.floor import Judge
 from genets.training.loop import FLOOR
-from genets.training.run.checkpoint import Checkpoints
 from genets.training.student import strip_prefix
 
 KEY = "key"

@@ -24,7 +24,7 @@ from genets.training import (
     fitting_threads,
     train_on,
 )
-from genets.training.run.checkpoint import Checkpoints
+from genets.training.checkpoints import Checkpoints
 from genets.training.run.distributed import Processes
 from genets.training.run.folder import load_settings
 from genets.training.run.state import TrainingState

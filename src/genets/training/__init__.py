@@ -7,7 +7,8 @@
     loop.py            training without a folder
     short_trainings.py trainings that decide such fields
     data_set_training.py  training on a data set, after its recipe is decided
-    epoch_checkpoints.py  checkpoints of such a training
+    checkpoints.py     files from which an interrupted training continues
+    epoch_checkpoints.py  the checkpoints of a training of the loop
     student.py         a network in training: optimizer, average of weights, linear start
     linear_start.py    a linear model of features as the first classifier
     floor.py           the start of a training, which is restored where its end is worse

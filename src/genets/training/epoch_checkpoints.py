@@ -20,8 +20,8 @@ from genets.core.errors import TrainingError, first_line, is_out_of_memory
 from genets.core.log import get_logger
 from genets.core.validation import to_plain
 from genets.data import ImageData
+from genets.training.checkpoints import Checkpoints, epoch_of
 from genets.training.recipe import Recipe, with_all_fields
-from genets.training.run.checkpoint import Checkpoints, epoch_of
 from genets.training.score import Metric, Score
 
 if TYPE_CHECKING:

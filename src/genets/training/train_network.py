@@ -17,10 +17,10 @@ from genets.core.host import keep_freed_memory
 from genets.data import ImageData
 from genets.networks import resolve_network
 from genets.structure import Structure
+from genets.training.checkpoints import Checkpoints
 from genets.training.evaluation import evaluate
 from genets.training.recipe import AUTO, lengthened
 from genets.training.resources import fitting_threads, usual_precision
-from genets.training.run.checkpoint import Checkpoints
 from genets.training.run.decided_recipe import decide_recipe
 from genets.training.run.distributed import Processes, find_device
 from genets.training.run.epoch_log import EpochRecord, Listener, TensorBoard, write_log

@@ -1,9 +1,9 @@
-"""A network in training, with its optimizer and the moving average of its weights."""
+"""The state of a run: the network, the optimizer, the average of the weights, the position."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from genets.training.recipe import RunRecipe
 from genets.training.run.distributed import Processes
+from genets.training.run.epoch_log import EpochRecord
 from genets.training.step import Teacher, teacher_logits
 from genets.training.student import AVERAGE, NETWORK, Student, strip_prefix
 
@@ -82,3 +83,29 @@ class TrainingState(Student):
 def scored_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state of the network that was scored, from what `TrainingState.tensors` returned."""
     return strip_prefix(AVERAGE, tensors) or strip_prefix(NETWORK, tensors)
+
+
+@dataclass
+class Position:
+    """The position of a run in its recipe; a checkpoint stores it as its state.
+
+    Attributes:
+        epoch: Complete epochs.
+        step: Steps of the next epoch.
+        losses: The losses of these steps.
+        seconds: The duration of these steps.
+        records: The records of the complete epochs.
+        best: The number of complete epochs after which the validation score was best; None
+            before the first score.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    records: list[EpochRecord] = field(default_factory=list)
+    best: int | None = None
+
+    def best_record(self) -> EpochRecord | None:
+        """The record of the best epoch; None before the first score."""
+        return next((record for record in self.records if record.epoch == self.best), None)

@@ -15,13 +15,13 @@ from genets.core.errors import TrainingError, first_line, is_out_of_memory
 from genets.core.progress import Progress
 from genets.core.validation import from_plain, to_plain
 from genets.data import ImageData, derive_seed, seeded_globals, steps_per_epoch
+from genets.training.checkpoints import Checkpoints
 from genets.training.evaluation import evaluate
 from genets.training.mixing import mixed_images
 from genets.training.recipe import Recipe, RunRecipe, lr_at, with_all_fields
 from genets.training.resources import largest_that_fits
-from genets.training.run.checkpoint import Checkpoints, Position
 from genets.training.run.epoch_log import EpochRecord, Listener
-from genets.training.run.state import TrainingState
+from genets.training.run.state import Position, TrainingState
 from genets.training.score import Metric, Score, rank
 from genets.training.step import Teacher
 

@@ -1,4 +1,4 @@
-"""Checkpoints, from which an interrupted run continues, and the position of a run in its recipe.
+"""Checkpoints, from which an interrupted training continues.
 
 The name of a checkpoint has the digest of its content, so a damaged file is recognised.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from torch import Tensor
 from genets.core.errors import TrainingError
 from genets.core.files import TEMPORARY_FILES, write_atomic
 from genets.core.json_files import READ_ERRORS
-from genets.training.run.epoch_log import EpochRecord
 
 NEWEST = 2
 
@@ -40,7 +39,7 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of a run: the newest ones and the best.
+    """The checkpoints of a training: the newest ones and the best.
 
     `epoch-0003-step-000120.<digest>.safetensors` was written after three complete epochs and 120
     steps of the fourth; the digest is that of the file. The `state` of a checkpoint has at least
@@ -165,29 +164,3 @@ def _read_stem(path: Path) -> str:
 
 def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-@dataclass
-class Position:
-    """The position of a run in its recipe; a checkpoint stores it as its state.
-
-    Attributes:
-        epoch: Complete epochs.
-        step: Steps of the next epoch.
-        losses: The losses of these steps.
-        seconds: The duration of these steps.
-        records: The records of the complete epochs.
-        best: The number of complete epochs after which the validation score was best; None
-            before the first score.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    losses: list[float] = field(default_factory=list)
-    seconds: float = 0.0
-    records: list[EpochRecord] = field(default_factory=list)
-    best: int | None = None
-
-    def best_record(self) -> EpochRecord | None:
-        """The record of the best epoch; None before the first score."""
-        return next((record for record in self.records if record.epoch == self.best), None)
