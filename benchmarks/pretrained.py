@@ -41,11 +41,11 @@ from genets.core.errors import InfeasibleBudgetError
 from genets.core.files import write_atomic
 from genets.data import load_data
 from genets.latency import Target
+from genets.nas.master.start import starting_preprocessing
 from genets.nas.new_study import complete_settings
 from genets.nas.result import SearchResult
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.start import starting_preprocessing
 from genets.nas.study.reader import StudyReader, is_study, load_settings
 from genets.networks import build, load_weights
 from genets.structure import zoo

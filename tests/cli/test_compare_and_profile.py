@@ -13,8 +13,8 @@ from genets.core.errors import TargetError
 from genets.latency import LatencyTable, Target
 from genets.latency.engines import devices
 from genets.latency.timing import clock
-from genets.nas import latency_tables
 from genets.nas import search as nas_search
+from genets.nas.latencies import tables as latency_tables
 from genets.nas.settings.presets import PRESETS
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.study import Study

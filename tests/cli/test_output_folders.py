@@ -166,7 +166,7 @@ WORK = {
     "export": "genets.cli.networks.load_network",
     "compare": "genets.analysis.find_networks",
     "profile": "genets.analysis.profile.profile.profile",
-    "profile --table": "genets.nas.latency_tables.table_ahead",
+    "profile --table": "genets.nas.latencies.tables.table_ahead",
     "rank": "genets.cli.rank._rank_all",
 }
 """The function with which a command begins its work."""

@@ -18,7 +18,7 @@ from genets.core.class_balance import balance_advice
 from genets.core.errors import GenetsError
 from genets.latency import Budget
 from genets.nas.accuracy.bayes import BayesEffects
-from genets.nas.master_training import _check_learned
+from genets.nas.master.training import _check_learned
 from genets.nas.result import SearchResult
 from genets.nas.selected_folder import Selection, write_selected
 from genets.nas.settings.settings import SearchSettings

@@ -15,7 +15,7 @@ from genets.core.errors import BusyDeviceError, InfeasibleBudgetError, SettingsE
 from genets.core.progress import Progress
 from genets.latency import LatencyTable, Measurement, TableSettings, Target
 from genets.latency.timing.calm import OnWait
-from genets.nas.calm import WAITING, leaves_threads_open
+from genets.nas.latencies.calm import WAITING, leaves_threads_open
 from genets.nas.reselect import select_top
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings

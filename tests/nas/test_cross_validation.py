@@ -64,7 +64,7 @@ TRAINING = {"epochs": 2, "warmup_epochs": 0.5, "batch_size": 32}
 def any_master() -> Iterator[None]:
     """A MasterNet after a short training counts as one that learned."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("genets.nas.master_training._check_learned", lambda *_: None)
+        patch.setattr("genets.nas.master.training._check_learned", lambda *_: None)
         yield
 
 

@@ -72,7 +72,7 @@ class Deciding(ClosedFormLaboratory):
 @pytest.fixture(autouse=True)
 def any_master(monkeypatch: pytest.MonkeyPatch) -> None:
     """A MasterNet that was not trained counts as one that learned."""
-    monkeypatch.setattr("genets.nas.master_training._check_learned", lambda *_: None)
+    monkeypatch.setattr("genets.nas.master.training._check_learned", lambda *_: None)
 
 
 def search(folder: Path, lab: Deciding) -> SearchResult:
@@ -83,7 +83,7 @@ def search(folder: Path, lab: Deciding) -> SearchResult:
 def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[SearchResult, Deciding]:
     lab = Deciding(asked())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("genets.nas.master_training._check_learned", lambda *_: None)
+        patch.setattr("genets.nas.master.training._check_learned", lambda *_: None)
         return search(tmp_path_factory.mktemp("study") / "study", lab), lab
 
 

@@ -23,7 +23,7 @@ from genets.core.errors import InfeasibleBudgetError, StudyError
 from genets.core.progress import Progress
 from genets.latency import LatencyTable
 from genets.nas.accuracy.model import AccuracyModel
-from genets.nas.calm import WAITING
+from genets.nas.latencies.calm import WAITING
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
 from genets.nas.study.records import TrialResult

@@ -78,7 +78,7 @@ def _rank(
     from genets.core.progress import Progress
     from genets.core.resumable import ResumableFolder
     from genets.nas.image_loading import load_images
-    from genets.nas.master_choice import measure_masters
+    from genets.nas.master.choice import measure_masters
     from genets.nas.study import layout
     from genets.nas.study.reader import is_study
     from genets.training.resources import training_device

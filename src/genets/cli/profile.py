@@ -247,7 +247,7 @@ def _make_table(
     from genets.cli.output import print_result
     from genets.cli.progress import show_progress
     from genets.core.progress import Progress
-    from genets.nas.latency_tables import table_ahead, table_for_study
+    from genets.nas.latencies.tables import table_ahead, table_for_study
 
     with show_progress(plain=json) as on_progress:
 

@@ -316,7 +316,7 @@ def _run(
     # PyTorch is imported only after the settings are checked.
     from genets.cli.output import print_error, print_remark, print_result
     from genets.cli.progress import show_progress
-    from genets.nas.calm import leaves_threads_open
+    from genets.nas.latencies.calm import leaves_threads_open
     from genets.nas.search import run_search
     from genets.nas.settings.from_data import MIN_PHOTO_SIDE
     from genets.nas.study.reader import is_study

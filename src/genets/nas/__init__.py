@@ -1,1 +1,21 @@
-"""Trials, regression, selection, the study and the search that joins them."""
+"""Trials, regression, selection, the study and the search that joins them.
+
+The search, from its settings to its result:
+
+    new_study.py      the settings of a new study
+    checks.py         checks that write nothing
+    search.py         all phases in order
+    context.py        the state that the phases share
+    laboratory.py     all that times, trains, scores and exports networks
+    rounds.py         the rounds of a search; round_start.py, the MasterNet of a round
+    winner.py         the final training, the test and the export
+    result.py         the result
+    reselect.py       another budget or target; selected_folder.py, its folder
+
+Folders, in the order in which a search needs them:
+
+    settings/ study/ plan/ latencies/ master/ trials/ accuracy/ selection/ candidates/ rivals/
+
+`workers/` runs trials and candidates. `snapshot.py`, `warnings.py`, `faults.py` and `watch/` read a
+study without changing it.
+"""

@@ -14,12 +14,12 @@ from genets.core.gpu import check_one_kind
 from genets.core.image_facts import Preprocessing
 from genets.core.progress import OnProgress
 from genets.data import ImageData, describe_equal_files
-from genets.nas.calm import check_wait
 from genets.nas.image_loading import load_images
+from genets.nas.latencies.calm import check_wait
+from genets.nas.master.start import load_start, starting_preprocessing
 from genets.nas.new_study import choose_folds
 from genets.nas.rivals.contender import check_rivals
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.start import load_start, starting_preprocessing
 from genets.nas.study.reader import is_study
 from genets.nas.warnings import balance_cure
 from genets.nas.workers.devices import check_memory

@@ -19,8 +19,9 @@ from genets.data import ImageData, Split
 from genets.data.seeds import seeded_globals
 from genets.latency import Budget, Target
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
-from genets.nas.calm import check_wait
 from genets.nas.laboratory import Laboratory
+from genets.nas.latencies.calm import check_wait
+from genets.nas.latencies.target import TargetLatencies
 from genets.nas.phase_names import phase_name
 from genets.nas.selection.measured import (
     MeasuredRivals,
@@ -30,7 +31,6 @@ from genets.nas.selection.measured import (
 from genets.nas.study import layout
 from genets.nas.study.records import RoundStart
 from genets.nas.study.study import Study
-from genets.nas.target_latencies import TargetLatencies
 from genets.nas.team_training import TeamJob
 from genets.nas.trials.gpus import least_free_bytes, processes_per_gpu, step_cost
 from genets.nas.trials.weights import TrialWeights

@@ -27,12 +27,13 @@ from genets.core.progress import OnProgress
 from genets.core.resumable import flatten
 from genets.data import ImageData
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
-from genets.nas.calm import leaves_threads_open, with_idle_threads
 from genets.nas.checks import check_search
 from genets.nas.context import SearchContext
 from genets.nas.image_loading import load_images
 from genets.nas.laboratory import Laboratory
-from genets.nas.master_training import train_master
+from genets.nas.latencies.calm import leaves_threads_open, with_idle_threads
+from genets.nas.master.start import describe_start
+from genets.nas.master.training import train_master
 from genets.nas.new_study import complete_settings, settings_at
 from genets.nas.result import SearchResult
 from genets.nas.rivals.comparison import compare_rivals
@@ -40,7 +41,6 @@ from genets.nas.rounds import search_rounds
 from genets.nas.selection.fastest import check_feasible
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.snapshot import Snapshot
-from genets.nas.start import describe_start
 from genets.nas.study import layout
 from genets.nas.study.images import StudyImages
 from genets.nas.study.reader import is_study

@@ -142,9 +142,9 @@ def _write_start(study: StudyReader, selection: Selection, path: Path) -> None:
     from genets.nas.candidates.lost_weights import restore_start
     from genets.nas.candidates.training import make_candidate_job, start_candidate
     from genets.nas.context import SearchContext
+    from genets.nas.master.start import starting_preprocessing
     from genets.nas.reselect import unstored_timer
     from genets.nas.round_start import current_round
-    from genets.nas.start import starting_preprocessing
     from genets.nas.study.study import Study
 
     preprocessing = starting_preprocessing(study.settings, study.folder)

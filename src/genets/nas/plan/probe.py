@@ -23,7 +23,7 @@ from genets.data import Batch, ImageData, with_augmentation
 from genets.data.split import NamedSplit
 from genets.latency import ENGINES, Measurement, Target
 from genets.nas.context import SearchContext
-from genets.nas.start import load_start
+from genets.nas.master.start import load_start
 from genets.nas.study.records import Trial
 from genets.nas.trials.inherited import InheritedTrialJob
 from genets.nas.trials.run import group_size, make_trial_job

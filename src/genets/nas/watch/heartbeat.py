@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from genets.core.errors import StudyError
 from genets.core.progress import OnProgress, Progress
-from genets.nas.calm import WAITING
+from genets.nas.latencies.calm import WAITING
 from genets.nas.study import layout
 from genets.nas.study.study import Study
 from genets.nas.watch.run_record import SILENT_SECONDS, RunRecord, RunState

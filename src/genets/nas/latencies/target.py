@@ -9,8 +9,8 @@ from typing import Any
 from genets.core.errors import StudyError, TargetError
 from genets.core.progress import OnProgress, Report, Reporter
 from genets.latency import Budget, LatencyTable, Measurement, TableSettings, Target
-from genets.nas.calm import wait_for_calm
 from genets.nas.laboratory import Laboratory
+from genets.nas.latencies.calm import wait_for_calm
 from genets.nas.selection.measured import (
     MeasuredNetworks,
     MeasuredRivals,

@@ -12,7 +12,7 @@ from genets.data import ImageData
 from genets.data.split import Fold
 from genets.nas.context import SearchContext
 from genets.nas.image_loading import load_images
-from genets.nas.start import load_start
+from genets.nas.master.start import load_start
 from genets.nas.study import layout
 from genets.nas.study.study import Study
 from genets.nas.study_recipes import Start, decide_study_recipe

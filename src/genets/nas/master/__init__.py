@@ -1,0 +1,1 @@
+"""The MasterNet of a search: its choice, its starting weights and its training."""
