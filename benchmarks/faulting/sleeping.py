@@ -54,5 +54,8 @@ class SleepingJob:
     def store(self, path: Path, content: bytes) -> None:
         raise AssertionError("this job writes no files")
 
+    def progress(self, item: int) -> int:
+        return 0
+
     def failed(self, item: int, reason: str) -> Slept:
         return Slept(item, reason)

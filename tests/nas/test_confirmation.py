@@ -148,6 +148,9 @@ def test_a_candidate_that_is_interrupted_continues_after_its_last_epoch(
     with begun(tmp_path / "study", asked) as study:
         with pytest.raises(KeyboardInterrupt):
             train_candidates(context_of(study), CANDIDATES[:1])
+        job = make_candidate_job(context_of(study))
+        assert [job.progress(each) for each in STRUCTURES[:2]] == [2, 0]
+        assert job.elsewhere(tmp_path).progress(STRUCTURES[0]) == 0
         assert plain(train_candidates(context_of(study), CANDIDATES[:1])) == plain(whole)
         assert [path.suffix for path in study.confirmed_folder.iterdir()] == [".safetensors"]
     assert begun_after == [0, 2]

@@ -192,6 +192,24 @@ def test_a_group_that_took_all_the_time_is_lost(slurm: FakeSlurm, job: MortalJob
     assert results == {"a": "its task ended 2 times (it reached its time limit)"}
 
 
+def test_a_training_that_goes_on_may_take_many_time_limits(
+    slurm: FakeSlurm, job: MortalJob
+) -> None:
+    def late(number: str) -> None:
+        exchange = slurm.tasks[number]._exchange
+        exchange.take_group(list(exchange.plan()), number)
+        exchange.save_status(number, TaskStatus("node7", "late"))
+        epochs = job.progress("a") + 1
+        if epochs <= 4:  # then it comes no further
+            (job.marks / f"a.epoch{epochs}").touch()
+        raise TaskDeathError
+
+    slurm.begin = late
+    results = run(slurm, job, [("a",)])
+    assert results == {"a": "its task ended 2 times (it reached its time limit)"}
+    assert len(slurm.all) == 6
+
+
 def test_tasks_that_die_at_once_stop_the_search(slurm: FakeSlurm, job: MortalJob) -> None:
     def fail(number: str) -> None:
         log = slurm.folder / "x" / f"{number}_0_log.err"

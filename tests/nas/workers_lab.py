@@ -87,6 +87,9 @@ class StubJob:
     def store(self, path: Path, content: bytes) -> None:
         path.write_bytes(content)
 
+    def progress(self, item: str) -> int:
+        return len([*self.marks.glob(f"{item}.epoch*")])
+
     def failed(self, item: str, reason: str) -> StubResult:
         return StubResult(item, 0, reason)
 

@@ -17,7 +17,7 @@ from genets.data import load_data
 from genets.data.split import Fold
 from genets.training import Metric, Recipe, RunRecipe, train
 from genets.training.checkpoints import Checkpoints
-from genets.training.epoch_checkpoints import EpochCheckpoints, training_key
+from genets.training.epoch_checkpoints import EpochCheckpoints, newest_epoch, training_key
 from genets.training.floor import Judge
 from genets.training.loop import FLOOR
 from genets.training.student import strip_prefix
@@ -99,7 +99,9 @@ def test_a_finished_epoch_has_a_checkpoint_only_from_time_to_time(tmp_path: Path
 
 
 def test_another_training_begins_anew_and_removes_the_checkpoints(tmp_path: Path) -> None:
+    assert newest_epoch(tmp_path / "new") == 0
     interrupt(tmp_path, RECIPE, at=2)
+    assert newest_epoch(tmp_path) == checkpoints(tmp_path).count_epochs() == 2
     epochs, _ = continued(tmp_path, RECIPE, "other")
     assert epochs == [0, 1, 2]
     assert [path.name for path in tmp_path.iterdir()] == ["other"]

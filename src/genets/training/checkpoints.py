@@ -21,6 +21,7 @@ from genets.core.files import TEMPORARY_FILES, write_atomic
 from genets.core.json_files import READ_ERRORS
 
 NEWEST = 2
+CHECKPOINT_FILES = "epoch-*.safetensors"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """The files, in the order of epochs and steps."""
-        return sorted(self.folder.glob("epoch-*.safetensors"), key=_place)
+        return sorted(self.folder.glob(CHECKPOINT_FILES), key=_place)
 
     def last_path(self) -> Path | None:
         return next(reversed(self.paths()), None)

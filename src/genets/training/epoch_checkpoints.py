@@ -20,7 +20,7 @@ from genets.core.errors import TrainingError, first_line, is_out_of_memory
 from genets.core.log import get_logger
 from genets.core.validation import to_plain
 from genets.data import ImageData
-from genets.training.checkpoints import Checkpoints, epoch_of
+from genets.training.checkpoints import CHECKPOINT_FILES, Checkpoints, epoch_of
 from genets.training.recipe import Recipe, with_all_fields
 from genets.training.score import Metric, Score
 
@@ -112,6 +112,11 @@ class EpochCheckpoints:
         for path in self._folder.iterdir():
             if path.name != self._key:
                 shutil.rmtree(path)
+
+
+def newest_epoch(folder: Path) -> int:
+    """Give the number of complete epochs of a training, from its folder of `EpochCheckpoints`."""
+    return max(map(epoch_of, folder.glob(f"*/{CHECKPOINT_FILES}")), default=0)
 
 
 def training_key(

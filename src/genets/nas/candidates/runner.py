@@ -37,7 +37,7 @@ from genets.networks.channels import MasterChannels
 from genets.networks.inheritance import inherit
 from genets.structure import Structure
 from genets.training import Metric, Score, evaluate, fitting_threads, train_on
-from genets.training.epoch_checkpoints import EpochCheckpoints, training_key
+from genets.training.epoch_checkpoints import EpochCheckpoints, newest_epoch, training_key
 from genets.training.loop import estimate_norm_statistics
 from genets.training.resources import failure_reason
 from genets.training.teacher import TeacherNetwork
@@ -119,6 +119,12 @@ class CandidateJob(MasterNetJob):
             trial_weights=self.trial_weights and self.trial_weights.elsewhere(scratch),
             larger=self.larger and (self.larger[0], scratch_path(scratch, self.larger[1])),
         )
+
+    def progress(self, structure: Structure) -> int:
+        """See `workers.job.Job`."""
+        if not (self.keeps_weights and self.has_checkpoints):
+            return 0
+        return newest_epoch(self.checkpoints_folder(structure))
 
     def failed(self, structure: Structure, reason: str) -> TrainedCandidate:
         """See `workers.job.Job`."""

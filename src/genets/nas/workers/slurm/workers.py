@@ -135,6 +135,7 @@ class _Run(Generic[Item, Result]):
         self._ends: dict[str, _End] = {}  # of tasks that have ended
         self._unexplained: set[str] = set()  # those that may have ended with a fault
         self._failed_starts = Losses()  # in a row
+        self._epochs: dict[str, int] = {}  # from which lost groups continue
         self._clock = DriverClock()
         self._answered = self._clock()  # when SLURM last answered
         self._waits_for = ""  # the reason that SLURM gives
@@ -390,8 +391,17 @@ class _Run(Generic[Item, Result]):
             )
         del self._groups[name]
         self._exchange.close_group(name)
-        parts = group.after_loss(with_machine=state.state in LOST_MACHINES)
+        if state.state == "TIMEOUT" and self._has_progressed(name, group):
+            parts = [group]  # a long training goes on; every turn ends a further epoch
+        else:
+            parts = group.after_loss(with_machine=state.state in LOST_MACHINES)
         yield from self._run_again(group, parts, f"its task ended {MAX_LOSSES} times ({reason})")
+
+    def _has_progressed(self, name: str, group: Group[Item]) -> bool:
+        """Whether a group would continue from a later epoch than after its last time limit."""
+        epochs = sum(map(self._job.progress, group.items))
+        before, self._epochs[name] = self._epochs.get(name, 0), epochs
+        return epochs > before
 
     def _run_again(
         self, group: Group[Item], parts: Sequence[Group[Item]], reason: str
