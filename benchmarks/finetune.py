@@ -13,9 +13,8 @@ the epoch; the rivals train on all of them.
 - `linear model`: logistic regression on the features of the network as it starts; the penalty is
   chosen by cross-validation.
 - `AdamW loop`: a plain loop of PyTorch, with a rate of 3e-4 and of 3e-3 for the classifier, one
-  cycle, random crops of at least 60 % of the image, and flips. The classifier starts with
-  PyTorch's own weights, because timm's are ten times as large for an EfficientNet, and the loop
-  is then far less accurate.
+  cycle, random crops of at least 60 % of the image, and flips. The classifier starts with weights
+  of PyTorch's initialisation; see `resolve_network`.
 """
 
 from __future__ import annotations
@@ -151,8 +150,6 @@ def adamw_loop(options: argparse.Namespace, folder: Path, epochs: int, seed: int
     net = source.network.to(memory_format=torch.channels_last)
     classifier = linear_classifier(net)
     assert classifier is not None
-    with seeded_globals("classifier", seed):
-        classifier.reset_parameters()
     head = [*classifier.parameters()]
     body = [p for p in net.parameters() if all(p is not other for other in head)]
     groups = [{"params": body}, {"params": head}]

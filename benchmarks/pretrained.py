@@ -210,8 +210,9 @@ def of_scaled(whole: SearchResult, result: SearchResult) -> dict[str, Any]:
 def summary(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean and standard deviation over the seeds, for each number of images and each budget.
 
-    `in_fine_tunings` is the training time of a search in fine-tunings of the MasterNet, and
-    `times_scratch` in trainings of a search with `--from-scratch`; both by seed, too.
+    `in_fine_tunings` is the training time of a search in fine-tunings of the MasterNet.
+    `times_scratch` is this time divided by that of `--from-scratch`. `ahead_of_scaled` is the lead
+    over the scaled MasterNet in top-1. Each has the mean and the value of each seed.
     """
     rows = []
     for per_class, way in sorted({(run["per_class"], run["way"]) for run in runs}):
@@ -224,6 +225,9 @@ def summary(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         row["in_fine_tunings"] = _mean_of(
             _seconds(run, "inherited") / run["inherited"]["training_seconds"]["MasterNet training"]
             for run in chosen
+        )
+        row["ahead_of_scaled"] = _mean_of(
+            run["inherited"]["test_top1"] - run["scaled"]["test_top1"] for run in chosen
         )
         row["times_scratch"] = _mean_of(
             _seconds(run, "inherited") / _seconds(run, "scratch") for run in chosen

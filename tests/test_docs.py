@@ -284,3 +284,12 @@ def test_the_page_on_citing_agrees_with_the_citation_file() -> None:
     assert version == genets.__version__
     assert f"{{{paper['year']}}}" in page
     assert paper["identifiers"][0]["value"] in page
+
+
+def test_the_files_of_the_architecture_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    folders = ("src", "tests", "benchmarks")
+    files = [f"/{path}" for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    named = re.findall(r"`([\w/]+\.py)`", text)
+    assert len(named) > 50
+    assert [name for name in named if not any(path.endswith(f"/{name}") for path in files)] == []

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -278,39 +279,64 @@ def test_a_file_that_cannot_be_removed_costs_no_table(
     assert "t.visits.jsonl stays, because it cannot be removed" in caplog.text
 
 
+def slowed(table: LatencyTable, times: float) -> LatencyTable:
+    """A table whose held-out networks took so many times as long."""
+    networks = [
+        replace(each, ms_per_batch=times * each.ms_per_batch) if each.use == "held-out" else each
+        for each in table.networks
+    ]
+    return replace(table, networks=tuple(networks))
+
+
+class BusyLaboratory(Laboratory):
+    """Its device becomes calm, or does not; `asked` counts how often that was asked."""
+
+    def __init__(self, *, becomes_calm: bool) -> None:
+        self.becomes_calm, self.asked = becomes_calm, 0
+
+    def wait_for_calm(self, *words: object) -> bool:
+        self.asked += 1
+        return self.becomes_calm
+
+
 @pytest.mark.parametrize(
-    ("slower", "kept"), [((1.0,), 1.0), ((1.5, 1.0), 1.0), ((1.5, 2.0), 1.5), ((2.0, 1.5), 1.5)]
+    ("builds", "becomes_calm", "kept"),
+    [
+        ([1.0], True, 1.0),
+        ([1.5, 1.0], True, 1.0),
+        ([1.5, 2.0], True, 1.5),
+        ([2.0, 1.5], True, 1.5),
+        ([1.5], False, 1.5),
+        ([1.5, TargetError("the device failed")], True, 1.5),
+        ([1.5, KeyboardInterrupt()], True, 1.5),
+    ],
 )
 def test_a_table_with_a_large_error_is_built_once_more(
-    engine, complete, tmp_path, monkeypatch, caplog, slower, kept
+    engine, complete, tmp_path, monkeypatch, builds, becomes_calm, kept
 ) -> None:
-    """The better table stays; `slower` has the times as long that its held-out networks take."""
+    """The better table stays. builds: the times on held-out networks, or the error, of each."""
+    path, left, visits = tmp_path / "t.json", list(builds), []
 
-    def slowed(times: float) -> LatencyTable:
-        networks = [
-            replace(each, ms_per_batch=times * each.ms_per_batch)
-            if each.use == "held-out"
-            else each
-            for each in complete.networks
-        ]
-        return replace(complete, networks=tuple(networks))
+    def build(*words: object, **options: object) -> LatencyTable:
+        visits.append(options["visits"])
+        times = left.pop(0)
+        if isinstance(times, BaseException):
+            raise times
+        return slowed(complete, times)
 
-    tables, visits = [slowed(times) for times in slower], layout.visits_path(tmp_path / "t.json")
-
-    def give(*words: object, **options: object) -> LatencyTable:
-        assert not visits.exists(), "the visits of the first table would give the same table"
-        visits.touch()
-        return tables.pop(0)
-
-    monkeypatch.setattr(LatencyTable, "build", give)
+    monkeypatch.setattr(LatencyTable, "build", build)
     expected = TableSettings(SPACE.around(MASTER), Target("cpu", "fake", batch_size=4), 5)
-    with caplog.at_level(logging.WARNING, "genets"):
-        table = Laboratory().prepare_table(tmp_path / "t.json", expected, seed=0, time_limit_s=0.5)
-    assert tables == []
-    assert same(table, slowed(kept))
-    assert same(LatencyTable.load(tmp_path / "t.json"), table)
-    assert not visits.exists()
-    assert ("is measured once more" in caplog.text) == (len(slower) == 2)
+    lab = BusyLaboratory(becomes_calm=becomes_calm)
+    is_interrupted = isinstance(builds[-1], KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt) if is_interrupted else nullcontext():
+        table = lab.prepare_table(path, expected, seed=0, time_limit_s=0.5)
+        assert same(table, slowed(complete, kept))
+    assert same(LatencyTable.load(path), slowed(complete, kept))
+    assert left == []
+    assert lab.asked == (builds[0] > 1)
+    # The visits of the first table would give the same table again.
+    assert visits == [layout.visits_path(path), None][: len(builds)]
+    assert [file.name for file in tmp_path.iterdir()] == ["t.json"]
 
 
 def test_a_table_of_pytorch_continues(tmp_path, monkeypatch) -> None:

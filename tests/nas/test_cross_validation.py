@@ -255,7 +255,7 @@ def test_weights_of_trials_that_a_full_disk_refuses_are_one_sentence(
     monkeypatch.setattr(trial_weights, "save_weights", refuse)
     with Study.open(folder) as study:
         context = SearchContext(study, 10, lab=ClosedFormLatency(asked()), workers=1)
-        with pytest.raises(GenetsError, match=r"has [\d,]+ MB free; make room, and give the same"):
+        with pytest.raises(GenetsError, match=r"has [\d,]+ MB free; all results are kept, so make"):
             restore_weights(context, [study.results()[0].trial], in_folds=False)
 
 

@@ -487,6 +487,15 @@ def test_a_batch_of_a_rival_has_no_more_images_than_there_are(images: int, batch
     assert rival.run_on(images).recipe == replace(rival.run.recipe, batch_size=batch_size)
 
 
+def test_a_rival_is_trained_on_fewer_images_than_a_batch_of_the_winner(tmp_path: Path) -> None:
+    asked = settings(final_training={"batch_size": 2**14}, rivals=[FRESH])
+    lab = RivalLaboratory(asked)
+    (rival,) = run(asked, tmp_path / "study", lab).rivals
+    assert rival.status == "done"
+    batch_size = lab.trained[0].recipe.batch_size
+    assert batch_size <= len(load_data("digits", PIXELS).train) < 2 * batch_size
+
+
 @pytest.mark.parametrize(
     ("changes", "epochs"),
     [

@@ -1,10 +1,12 @@
 """Networks of structures, compared with timm's GENets."""
 
 import logging
+from pathlib import Path
 
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from timm.models.byobnet import ByobNet, model_cfgs
 
 from genets.core.errors import GenetsError, StructureError
@@ -188,17 +190,19 @@ def test_pretrained_without_network_fails_in_one_sentence(hub_cache, capfd, capl
     assert not caplog.records
 
 
-def test_pretrained_loads_through_timms_hub_code(hub_cache, randomise) -> None:
-    from safetensors.torch import save_file
-
-    source = randomise(timm.create_model("gernet_s"))
-    repository = hub_cache / "models--timm--gernet_s.idstcv_in1k"
+def publish(net: torch.nn.Module, cache: Path, name: str) -> None:
+    """Put the weights of a network into the cache of the hub."""
+    repository = cache / f"models--timm--{name}"
     snapshot = repository / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("0" * 40)
-    save_file(source.state_dict(), snapshot / "model.safetensors")
+    save_file(net.state_dict(), snapshot / "model.safetensors")
 
+
+def test_pretrained_loads_through_timms_hub_code(hub_cache, randomise) -> None:
+    source = randomise(timm.create_model("gernet_s"))
+    publish(source, hub_cache, "gernet_s.idstcv_in1k")
     net = build(zoo["genet_light"].with_resolution(224), 10, in_channels=1, pretrained=True)
     own, theirs = net.state_dict(), source.state_dict()
     same = {k for k in own if own[k].shape == theirs[k].shape and own[k].equal(theirs[k])}
@@ -206,9 +210,19 @@ def test_pretrained_loads_through_timms_hub_code(hub_cache, randomise) -> None:
     torch.testing.assert_close(own["stem.conv.weight"], theirs["stem.conv.weight"].sum(1, True))
     registered = timm.create_model("genet_light", pretrained=True)
     assert registered.head.fc.weight.equal(source.head.fc.weight)
-    classifier = resolve_network("genet_light", 10, pretrained=True).network.head.fc
-    bound = classifier.in_features**-0.5
-    assert classifier.weight.abs().max() <= bound < own["head.fc.weight"].max()
+
+
+def test_a_large_new_classifier_of_timm_is_drawn_again(hub_cache) -> None:
+    name = "test_efficientnet"
+    publish(timm.create_model(name), hub_cache, f"{name}.r160_in1k")
+    drawn, timms = (
+        net.classifier.weight.abs().max()
+        for net in (
+            resolve_network(f"timm:{name}", 10, pretrained=True).network,
+            timm.create_model(name, pretrained=True, num_classes=10),
+        )
+    )
+    assert drawn <= timm.create_model(name).classifier.in_features ** -0.5 < timms
 
 
 def test_pretrained_from_a_file(tmp_path, randomise) -> None:

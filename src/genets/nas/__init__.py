@@ -6,7 +6,9 @@ The search, from its settings to its result:
     checks.py         checks that write nothing
     search.py         all phases in order
     context.py        the state that the phases share
-    laboratory.py     all that times, trains, scores and exports networks
+    laboratory.py     times, trains, scores and exports networks
+    image_loading.py  the images; study_recipes.py, the recipe fields that are `auto`
+    team_training.py  several processes that train the MasterNet or the winner
     rounds.py         the rounds of a search; round_start.py, the MasterNet of a round
     winner.py         the final training, the test and the export
     result.py         the result
@@ -16,6 +18,7 @@ Folders, in the order in which a search needs them:
 
     settings/ study/ plan/ latencies/ master/ trials/ accuracy/ selection/ candidates/ rivals/
 
-`workers/` runs trials and candidates. `snapshot.py`, `warnings.py`, `faults.py` and `watch/` read a
-study without changing it.
+`workers/` runs trials and candidates. `snapshot.py`, `warnings.py` and `faults.py` read a study
+without changing it, and `watch/` has the state of a running search. `phase_names.py` names the
+phases.
 """

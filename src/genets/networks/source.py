@@ -44,6 +44,7 @@ _log = get_logger(__name__)
 
 TIMM_PREFIX = "timm:"
 FRESH, FOLDER, PUBLISHED = "fresh", "results folder", "published"
+LARGE_CLASSIFIER = 2.0  # times the deviation of PyTorch's weights
 TRAIN_STATE = "state"  # a key in the metadata of every checkpoint of `genets train`
 Normalisation = tuple[Sequence[float], Sequence[float]]
 Fit = Literal["exact", "new classifier", "kernels"]
@@ -195,7 +196,7 @@ def resolve_network(
         if weights is not None:
             return _with_file(source, weights, num_classes, fit, class_names)
         if source.weights == PUBLISHED and source.num_classes not in (None, num_classes):
-            _draw_classifier(source.network)
+            _limit_classifier(source.network)
     return source
 
 
@@ -213,23 +214,25 @@ def _with_file(
     is_for_others = fit == "new classifier" and bool(_unlike_names(known, names))
     file_classes = _load_file(source.network, weights, num_classes, fit, is_for_others)
     if is_for_others or file_classes not in (None, num_classes):
-        _draw_classifier(source.network)
+        _limit_classifier(source.network)
     if fit != "kernels":
         file_classes = stated_number(metadata, "num_classes", path, str(file_classes))
     facts = source.facts_about(pretrained=False, weights=path)
     return replace(source, weights=str(path), num_classes=file_classes, facts=facts)
 
 
-def _draw_classifier(net: nn.Module) -> None:
-    """Draw the weights of a new classifier, after trained layers, as PyTorch does.
+def _limit_classifier(net: nn.Module) -> None:
+    """Draw a new classifier again as PyTorch does, where its weights are far larger than those.
 
-    timm draws those of an EfficientNet with ten classes ten times as large; the loss of the first
-    steps is then large, and the steps damage the trained layers.
+    With ten classes, timm's weights for an EfficientNet are ten times as large. The loss of the
+    first steps is then large, and these steps damage the trained layers.
     """
     name = classifier_name(net)
     layer = net.get_submodule(name) if name else None
-    if isinstance(layer, nn.Linear | nn.Conv2d):
-        layer.reset_parameters()
+    if isinstance(layer, nn.Linear):
+        pytorch_std = (3 * layer.in_features) ** -0.5
+        if layer.weight.std() > LARGE_CLASSIFIER * pytorch_std:
+            layer.reset_parameters()
 
 
 def _named(text: str, num_classes: int, pretrained: bool) -> NetworkSource:

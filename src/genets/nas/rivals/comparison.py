@@ -224,9 +224,10 @@ class _Comparison:
         place = study.rival_path(str(rival.name), rival.resolution)
         folder = study.folder / place
         folder.parent.mkdir(exist_ok=True)
-        data = self._load_images(rival)
-        run = rival.run_on(len(data.train))
+        images = self._images(next(iter(self._results.values())).selected.structure)
+        run = rival.run_on(len(images.train))
         net = context.lab.train_rival(run, folder, device=context.device, listener=listener)
+        data = self._load_images(rival)
         score, predictions = context.lab.test(net.to(context.device), data.test, context.device)
         score = replace(score, quantised=context.score_quantised(net, data, data.test))
         trained = TrainedRival(run.recipe.epochs, score, predictions)

@@ -74,11 +74,11 @@ class Rival:
         return "file" if self.name.weights else "results folder"
 
     def run_on(self, images: int) -> RunSettings:
-        """The settings of its training on so many images, which a batch must not exceed."""
+        """The settings of its training, with a batch of at most `images` images."""
         recipe = self.run.recipe
         if recipe.batch_size <= images:
             return self.run
-        largest = 2 ** (images.bit_length() - 1)  # even, unless it is 1, as mix-up needs
+        largest = 2 ** (images.bit_length() - 1)  # mix-up needs an even number
         return replace(self.run, recipe=replace(recipe, batch_size=largest))
 
     def for_timing(self, num_classes: int) -> ComparedNetwork:

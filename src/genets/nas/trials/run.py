@@ -108,8 +108,8 @@ def _restore(context: SearchContext, job: InheritedTrialJob, trials: Sequence[Tr
         free = shutil.disk_usage(context.study.folder).free / 1e6
         raise GenetsError(
             f"the weights of trials, which screened structures and candidates need, cannot be "
-            f"written to {kept.folder}, whose disk has {free:,.0f} MB free; make room, and give "
-            "the same command again"
+            f"written to {kept.folder}; the folder must be writable, and its disk has {free:,.0f} "
+            "MB free; all results are kept, so make room, and give the same command again"
         )
 
 

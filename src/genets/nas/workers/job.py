@@ -92,7 +92,7 @@ class Job(Protocol[Item_contra, Result_co]):
         """Write a file that a runner wrote elsewhere. Raises GenetsError."""
 
     def progress(self, item: Item_contra, /) -> int:
-        """The epochs from which a lost item would continue; 0 where it begins again."""
+        """The number of complete epochs that a lost item keeps; 0 where it begins again."""
 
     def failed(self, item: Item_contra, reason: str) -> Result_co:
         """Give the result of an item that cannot be run."""

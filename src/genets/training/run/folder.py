@@ -30,6 +30,7 @@ from genets.data import ImageData
 from genets.networks import save_weights
 from genets.networks.weights import STRUCTURE_FILE, WEIGHTS_FILE
 from genets.structure import Structure
+from genets.training.checkpoints import CHECKPOINT_FILES
 from genets.training.run.settings import RunSettings
 from genets.training.score import Score
 from genets.training.variants import Variant, read_variants
@@ -61,7 +62,7 @@ def load_settings(path: Path) -> RunSettings:
 
 
 def has_checkpoints(path: Path) -> bool:
-    return any((path / CHECKPOINTS).glob("epoch-*.safetensors"))
+    return any((path / CHECKPOINTS).glob(CHECKPOINT_FILES))
 
 
 def open_run(path: Path, settings: RunSettings) -> ResumableFolder:

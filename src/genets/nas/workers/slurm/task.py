@@ -146,9 +146,9 @@ class SlurmTask:
         """Give the task that SLURM puts into the queue, when it takes the node back.
 
         A group that took most of the time of this task would hardly end next time, so then the task
-        ends, and the driver counts the group as lost. After one loss, a candidate may still end,
-        because it continues from its checkpoint. A task that has finished no group would
-        not do so next time either, so then the driver counts the task as lost.
+        ends, and the driver counts the group as lost, unless it continues from a later epoch. A
+        task that has finished no group would not do so next time either, so then the driver counts
+        the task as lost.
         """
         from submitit.helpers import DelayedSubmission
 

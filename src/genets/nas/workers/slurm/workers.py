@@ -2,7 +2,8 @@
 
 Results arrive as files. A task whose node SLURM takes back waits in the queue and continues later.
 Tasks that died are replaced. A group that was lost twice is cut in halves, and an item that was
-lost twice alone is a failed one; see `schedule`. A driver that was killed leaves its tasks behind,
+lost twice alone is a failed one; see `schedule`. A group that continues from a later epoch after a
+time limit is not lost. A driver that was killed leaves its tasks behind,
 and the next driver finds them.
 """
 
@@ -384,16 +385,17 @@ class _Run(Generic[Item, Result]):
         is_late = status is not None and status.state == "late"
         state = TaskState("TIMEOUT") if is_late else self._ends[task].state
         reason = state.describe_end()
-        if state.state != "PREEMPTED":
-            items = counted(len(group.items), "training")
-            self._monitor.report_fault(
-                f"task {task} on SLURM ended ({reason}) while it ran {items}"
-            )
         del self._groups[name]
         self._exchange.close_group(name)
+        items = counted(len(group.items), "training")
         if state.state == "TIMEOUT" and self._has_progressed(name, group):
-            parts = [group]  # a long training goes on; every turn ends a further epoch
+            _log.info("task %s ended (%s); %s continue", task, reason, items)
+            parts = [Group(group.items)]
         else:
+            if state.state != "PREEMPTED":
+                self._monitor.report_fault(
+                    f"task {task} on SLURM ended ({reason}) while it ran {items}"
+                )
             parts = group.after_loss(with_machine=state.state in LOST_MACHINES)
         yield from self._run_again(group, parts, f"its task ended {MAX_LOSSES} times ({reason})")
 
