@@ -1,12 +1,13 @@
 """Do the scores of assembled candidates predict their scores after full training?
 
 Run from the repository:
-    python benchmarks/candidate_rank.py --study FOLDER [--structures 16]
-Writes results/candidate_rank.json, or for a study of a folder of images
-results/candidate_rank_photos.json.
+    python benchmarks/candidate_rank.py --study FOLDER [--structures 16] [--screened]
+Writes results/candidate_rank.json, with `_photos` in the name for a study of a folder of images,
+and with `_screened` for --screened.
 
 FOLDER is a finished study with inherited weights, such as those of pretrained.py. Random structures
-of its space are assembled, trained and scored on the validation images as its candidates were, with
+of its space, or with --screened random ones of those that it has screened for its budget, are
+assembled, trained and scored on the validation images as its candidates were, with
 cross-validation where the study has it. Then each is trained as a winner: from its weights as a
 candidate, or with cross-validation from the assembled ones. The rank correlations are those with
 the test scores, over all structures and at equal latency:
@@ -58,11 +59,12 @@ def main() -> None:
     )
     parser.add_argument("--study", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--structures", type=int, default=16)
+    parser.add_argument("--screened", action="store_true", help="take structures of the screening")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="genets-candidate-rank-") as name:
         try:
             job, short, recipe, structures = open_study(
-                options.study, Path(name), options.structures
+                options.study, Path(name), options.structures, options.screened
             )
         except GenetsError as error:
             raise SystemExit(f"skipped: {error}") from error
@@ -73,12 +75,12 @@ def main() -> None:
                 print(each, flush=True)
                 trained.append(each)
     rows = make_rows(options.study, trained)
-    name = NAME if job.data in LOADERS else f"{NAME}_photos"
+    name = NAME + "_photos" * (job.data not in LOADERS) + "_screened" * options.screened
     write_result(name, {"study": options.study.name, **correlations(rows), "rows": rows})
 
 
 def open_study(
-    folder: Path, weights: Path, count: int
+    folder: Path, weights: Path, count: int, are_screened: bool
 ) -> tuple[CandidateJob, CandidateJob, RunRecipe, list[Structure]]:
     """The trainings of candidates and of screened structures, the recipe of the winner, and random
     structures.
@@ -90,7 +92,11 @@ def open_study(
         context = SearchContext(study, num_classes, budget=Budget.parse("1x"))
         job = replace(make_candidate_job(context), folder=weights, larger=None, int8_target=None)
         rng = np.random.default_rng(2020)
-        structures = [context.space.sample(rng) for _ in range(count)]
+        if are_screened:
+            screened = [each.structure for each in study.screened()]
+            structures = [screened[place] for place in rng.permutation(len(screened))[:count]]
+        else:
+            structures = [context.space.sample(rng) for _ in range(count)]
         needed = needed_trials(structures, job.source, job.trials)
         for in_folds in {False, settings.num_folds > 1}:
             restore_weights(context, needed, in_folds=in_folds)
