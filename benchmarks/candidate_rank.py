@@ -15,6 +15,7 @@ the test scores, over all structures and at equal latency:
 - `by_cross_entropy`, `by_top1`: of the candidates' validation scores.
 - `by_screening`: of the validation cross-entropy after the short training of screened structures.
 - `by_prediction`: of the predictions from the trials of the study.
+- `by_search`: of the predictions from the trials and the screening of the study.
 - `by_both`: of the predictions from the trials and from the scores of these candidates.
 """
 
@@ -137,7 +138,9 @@ def make_rows(
         assert master is not None
         context = SearchContext(study, num_classes, budget=Budget.parse("1x"))
         candidates = [candidate for _, candidate, _ in trained]
-        from_trials, from_both = (fit_model(context, master, known) for known in ([], candidates))
+        from_trials, from_search, from_both = (
+            fit_model(context, master, known) for known in ([], study.screened(), candidates)
+        )
     return [
         {
             "structure": str(candidate.structure),
@@ -147,6 +150,7 @@ def make_rows(
             "candidate_top1": candidate.score.top1,
             "candidate_cross_entropy": candidate.score.cross_entropy,
             "predicted": from_trials.predict(candidate.structure).value,
+            "predicted_by_search": from_search.predict(candidate.structure).value,
             "predicted_from_both": from_both.predict(candidate.structure).value,
             "test_top1": test.top1,
             "test_cross_entropy": test.cross_entropy,
@@ -165,6 +169,7 @@ def correlations(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "by_screening": truth.correlation([-row["screened_cross_entropy"] for row in rows]),
         "by_top1": truth.correlation([row["candidate_top1"] for row in rows]),
         "by_prediction": truth.correlation([row["predicted"] for row in rows]),
+        "by_search": truth.correlation([row["predicted_by_search"] for row in rows]),
         "by_both": truth.correlation([row["predicted_from_both"] for row in rows]),
     }
 

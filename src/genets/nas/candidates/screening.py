@@ -2,9 +2,8 @@
 
 A trial changes one super-block, and the effects of several changes do not simply add up. So
 structures that are predicted to meet the budget are assembled as candidates are (see `assembly`),
-trained for some tens of steps, and scored. The accuracy model learns from the scores, which order
-assembled structures nearly as well as their full trainings do; `docs/search/candidates.md` has
-figures.
+trained for some tens of steps, and scored. The accuracy model learns from the scores which changes
+fit together; `docs/search/candidates.md` shows how well the scores order structures.
 
 The structures are chosen in batches, and the model is fitted again after each batch. A batch ends
 before the next one is chosen, so the result does not depend on the order in which trainings end.
