@@ -110,7 +110,7 @@ class Laboratory:
             )
         done = 0.0 if source is None else SOURCE_SHARE
 
-        def build(visits: Path | None) -> LatencyTable:
+        def build(visits: Path | None = None) -> LatencyTable:
             return LatencyTable.build(
                 expected.space.master,
                 expected.space,
@@ -127,23 +127,28 @@ class Laboratory:
         table = build(visits)
         table.save(path)
         remove_visits(visits)
-        if table.rmspe <= LARGE_ERROR:
-            return table
+        if table.rmspe > LARGE_ERROR:
+            again = self._build_again(table, build)
+            if again is not None and again.rmspe < table.rmspe:
+                again.save(path)
+                return again
+        return table
+
+    def _build_again(
+        self, table: LatencyTable, build: Callable[[], LatencyTable]
+    ) -> LatencyTable | None:
+        """Build a table with a large error once more; None where that is not possible."""
         error = f"the latency table errs by {table.rmspe:.0%} (RMSPE) on networks that were not "
         error += "used to make it"
-        if not self.wait_for_calm(expected.target, REBUILD_WAIT_S, lambda seconds, others: None):
+        if not self.wait_for_calm(table.target, REBUILD_WAIT_S, lambda seconds, others: None):
             _log.warning("%s, and other programs still use the device", error)
-            return table
+            return None
         _log.warning("%s, so it is measured once more", error)
         try:
-            again = build(None)
+            return build()
         except TargetError as failure:
             _log.warning("the first latency table stays: %s", failure)
-            return table
-        if again.rmspe < table.rmspe:
-            again.save(path)
-            return again
-        return table
+            return None
 
     def _prepare_source(
         self,

@@ -153,8 +153,10 @@ class _Comparison:
         self._images = images
         self._context = next(iter(contexts.values()))
         self._study: StudyReader = self._context.study
-        winner = next(iter(results.values())).selected.structure
-        self._resolution = winner.resolution
+        self._first_winner = next(
+            iter(results.values())
+        ).selected.structure  # of the largest budget
+        self._resolution = self._first_winner.resolution
         self._winners: dict[str, Predictions] = {}
         self._rival: Rival | None = None  # that is being measured
         self._latencies = self._context.measured_rivals(self._measure)
@@ -224,8 +226,7 @@ class _Comparison:
         place = study.rival_path(str(rival.name), rival.resolution)
         folder = study.folder / place
         folder.parent.mkdir(exist_ok=True)
-        images = self._images(next(iter(self._results.values())).selected.structure)
-        run = rival.run_on(len(images.train))
+        run = rival.run_on(len(self._images(self._first_winner).train))
         net = context.lab.train_rival(run, folder, device=context.device, listener=listener)
         data = self._load_images(rival)
         score, predictions = context.lab.test(net.to(context.device), data.test, context.device)
@@ -242,7 +243,7 @@ class _Comparison:
             rival.resolution,
             self._context.device,
             preprocessing=preprocessing_of(rival.run),
-            known=self._images(next(iter(self._results.values())).selected.structure),
+            known=self._images(self._first_winner),
         )
 
     def _compared(self, row: RivalResult, trained: TrainedRival, budget: str) -> RivalResult:
