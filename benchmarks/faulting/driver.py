@@ -32,9 +32,10 @@ def main() -> None:
     use_latencies_of_a_formula(Path(study))
     words = ["search", "--out", study, "--workers", workers]
     if where == "slurm":
-        from genets.nas.workers.slurm import workers as tasks
+        from genets.nas.workers.slurm import watched_tasks
+        from genets.nas.workers.slurm import workers as slurm_workers
 
-        tasks.STATE_SECONDS, tasks.GRACE_SECONDS = STATE_SECONDS, GRACE_SECONDS
+        slurm_workers.STATE_SECONDS, watched_tasks.GRACE_SECONDS = STATE_SECONDS, GRACE_SECONDS
         words += ["--workers-on", "slurm", "--slurm-time", str(SLURM_MINUTES)]
     elif where != "local":
         connect(where)

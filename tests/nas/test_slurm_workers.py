@@ -21,6 +21,7 @@ from genets.nas.workers.driver_clock import DriverClock
 from genets.nas.workers.monitor import Monitor
 from genets.nas.workers.schedule import MAX_LOST_MACHINES
 from genets.nas.workers.slurm import exchange as exchange_module
+from genets.nas.workers.slurm import watched_tasks
 from genets.nas.workers.slurm import workers as slurm_workers
 from genets.nas.workers.slurm.arrays import TaskState
 from genets.nas.workers.slurm.exchange import Exchange, TaskStatus
@@ -96,7 +97,7 @@ class FakeSlurm:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm_workers, "STATE_SECONDS", 0.0)
     monkeypatch.setattr(slurm_workers, "RESULT_SECONDS", 0.0)
-    monkeypatch.setattr(slurm_workers, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(watched_tasks, "GRACE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -346,8 +347,8 @@ def test_files_that_are_seen_late_are_waited_for(
         raise TaskDeathError
 
     slurm.begin = end
-    monkeypatch.setattr(slurm_workers, "GRACE_SECONDS", 90.0)
-    monkeypatch.setattr(slurm_workers, "DriverClock", lambda: files.clock)
+    monkeypatch.setattr(watched_tasks, "GRACE_SECONDS", 90.0)
+    monkeypatch.setattr(watched_tasks, "DriverClock", lambda: files.clock)
     monkeypatch.setattr(slurm_workers.time, "sleep", files.sleep)
     faults: list[str] = []
     workers = SlurmWorkers("SLURM", 1, 1, 1, False, 600.0, job.folder, slurm.make)
@@ -373,8 +374,8 @@ def test_a_task_of_a_lost_node_may_be_back_in_the_queue(
 
     now = {"s": 0.0}
     slurm.begin = end
-    monkeypatch.setattr(slurm_workers, "GRACE_SECONDS", 90.0)
-    monkeypatch.setattr(slurm_workers, "DriverClock", lambda: lambda: now["s"])
+    monkeypatch.setattr(watched_tasks, "GRACE_SECONDS", 90.0)
+    monkeypatch.setattr(watched_tasks, "DriverClock", lambda: lambda: now["s"])
     monkeypatch.setattr(slurm_workers.time, "sleep", sleep)
     faults: list[str] = []
     workers = SlurmWorkers("SLURM", 1, 1, 1, False, 600.0, job.folder, slurm.make)
@@ -392,7 +393,7 @@ def test_a_driver_that_is_stopped_for_long_goes_on(
     def sleep(seconds: float) -> None:
         wall["now"] += 1e6
 
-    monkeypatch.setattr(slurm_workers, "DriverClock", lambda: DriverClock(lambda: wall["now"]))
+    monkeypatch.setattr(watched_tasks, "DriverClock", lambda: DriverClock(lambda: wall["now"]))
     monkeypatch.setattr(slurm_workers.time, "sleep", sleep)
     results = begin(slurm, job, [("a",)], count=1)
     states = slurm.states
@@ -459,7 +460,7 @@ def test_slurm_may_be_silent_for_a_while(
     assert next(results).text == "ran b"
     results.close()
     slurm.fault, slurm.queue = None, "Resources"
-    monkeypatch.setattr(slurm_workers, "SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr(watched_tasks, "SILENCE_SECONDS", 0.0)
     monkeypatch.setattr(slurm_workers.time, "sleep", lambda _: setattr(slurm, "fault", fault))
     with pytest.raises(WorkersError, match="connect failure"):
         run(slurm, job, [("c",)])

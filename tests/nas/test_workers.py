@@ -29,6 +29,7 @@ from genets.nas.workers.job import Workers
 from genets.nas.workers.machines import MACHINES, find_machines
 from genets.nas.workers.monitor import Monitor
 from genets.nas.workers.ray_cluster import RayCluster
+from genets.nas.workers.slurm import watched_tasks
 from genets.nas.workers.slurm import workers as slurm_workers
 from genets.nas.workers.slurm.exchange import DRIVER
 from genets.nas.workers.slurm.workers import SlurmWorkers
@@ -67,7 +68,7 @@ def slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks find the stub job, SLURM is asked often, and files show at once."""
     pytest.importorskip("submitit", reason="needs the extra `slurm`")
     monkeypatch.setattr(slurm_workers, "STATE_SECONDS", 1.0)
-    monkeypatch.setattr(slurm_workers, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(watched_tasks, "GRACE_SECONDS", 0.0)
     let_workers_find_labs(monkeypatch)
 
 
