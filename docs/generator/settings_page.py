@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from genets.cli.options import SETTINGS, option_name
+from genets.cli.setting_options import SETTINGS, option_name
 from genets.latency.target import Target
 from genets.nas.settings.defaults import DEFAULTS_IN_WORDS
 from genets.nas.settings.presets import PRESETS

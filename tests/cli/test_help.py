@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 import genets
 from genets.cli import app
 from genets.cli.app import COMMANDS, REMOVED, RENAMED
-from genets.cli.options import FROM_IMAGES, PANELS, SETTINGS
+from genets.cli.options import PANELS
+from genets.cli.setting_options import FROM_IMAGES, SETTINGS
 from genets.core.image_facts import ImageSizes
 from genets.latency.target import ENGINE_PROVIDERS
 from genets.latency.timing.clock import PROTOCOLS

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from genets.cli.options import make_target
+from genets.cli.target_options import make_target
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, Target, measure
 from genets.latency.engines import torch_engine

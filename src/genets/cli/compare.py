@@ -11,13 +11,12 @@ from genets.cli.options import (
     Protocol_,
     Resolution,
     Seed,
-    TargetOptions,
     check_seconds,
     complete_networks,
-    make_targets,
     network_argument,
     option,
 )
+from genets.cli.target_options import TargetOptions, make_targets
 from genets.core.errors import GenetsError
 from genets.core.output_folder import check_writable_folder
 

@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genets.cli.options import (
-    OUTPUT,
-    Json,
-    MaxBrokenShare,
-    Resolution,
-    SplitSeed,
-    TargetOptions,
-    make_target,
-    option,
-)
+from genets.cli.options import OUTPUT, Json, MaxBrokenShare, Resolution, SplitSeed, option
+from genets.cli.target_options import TargetOptions, make_target
 from genets.core.output_folder import check_writable_file, check_writable_folder
 
 if TYPE_CHECKING:

@@ -7,17 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from genets.cli.options import (
-    OUTPUT,
-    Json,
-    MaxBrokenShare,
-    Resolution,
-    SplitSeed,
-    TargetOptions,
-    check_int8_images,
-    make_target,
-    option,
-)
+from genets.cli.options import OUTPUT, Json, MaxBrokenShare, Resolution, SplitSeed, option
+from genets.cli.target_options import TargetOptions, check_int8_images, make_target
 from genets.core.output_folder import check_writable_folder
 
 if TYPE_CHECKING:

@@ -9,12 +9,11 @@ from genets.cli.options import (
     Protocol_,
     Resolution,
     Seed,
-    TargetOptions,
     check_seconds,
-    make_target,
     network_argument,
     option,
 )
+from genets.cli.target_options import TargetOptions, make_target
 from genets.core.errors import counted
 
 

@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genets.cli.options import (
-    OUTPUT,
-    Json,
-    TargetOptions,
-    check_int8_images,
-    make_target,
-    option,
-)
+from genets.cli.options import OUTPUT, Json, option
+from genets.cli.target_options import TargetOptions, check_int8_images, make_target
 from genets.core.errors import GenetsError
 
 if TYPE_CHECKING:

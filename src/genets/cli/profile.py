@@ -12,16 +12,15 @@ from genets.cli.options import (
     SPACE,
     Json,
     Seed,
-    SettingOptions,
-    TargetOptions,
     check_seconds,
     complete_networks,
     complete_structures,
     given,
-    make_target,
     option,
     preset_names,
 )
+from genets.cli.setting_options import SettingOptions
+from genets.cli.target_options import TargetOptions, make_target
 from genets.core.errors import SettingsError
 from genets.core.output_folder import check_writable_folder
 

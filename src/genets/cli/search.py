@@ -23,15 +23,13 @@ from genets.cli.options import (
     WORKERS,
     Json,
     MasterResolution,
-    RecipeOptions,
-    SettingOptions,
-    TargetOptions,
     Wait,
     check_seconds,
-    make_target,
     option,
     preset_names,
 )
+from genets.cli.setting_options import RecipeOptions, SettingOptions
+from genets.cli.target_options import TargetOptions, make_target
 from genets.cli.watch import INTERVAL_S, watch_study
 from genets.cli.worker_options import (
     RayOptions,

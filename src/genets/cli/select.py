@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genets.cli.options import DATA, OUTPUT, Json, TargetOptions, Wait, make_target, option
+from genets.cli.options import DATA, OUTPUT, Json, Wait, option
+from genets.cli.target_options import TargetOptions, make_target
 from genets.core.errors import GenetsError
 from genets.latency.budget import DEFAULT_WAIT_MINUTES, Budget
 
