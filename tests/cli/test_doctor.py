@@ -1,4 +1,4 @@
-"""`genets doctor`: what this machine has and can run."""
+"""`genets doctor`: the parts of this machine, and the targets that it can run."""
 
 from __future__ import annotations
 

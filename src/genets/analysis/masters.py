@@ -1,9 +1,9 @@
 """Ranking of MasterNets (paper, section 4.1): structures trained under one recipe.
 
 Every structure is trained from scratch with the same seeds, so that the order of the images is
-the same for all structures and cancels in a comparison of two. The noise is what remains after
-removing the mean of each structure and the mean of each seed. It is pooled over all structures,
-because two or three trainings of one structure say little about their own spread.
+the same for all structures and cancels in a comparison of two. The noise is the part that remains
+after removing the mean of each structure and the mean of each seed. It is pooled over all
+structures, because two or three trainings of one structure say little about their own spread.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class MasterScore:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> MasterScore:
-        """The inverse of `to_json`. Raises what foreign JSON causes."""
+        """The inverse of `to_json`. Raises the errors of foreign JSON."""
         score = None if record["top1"] is None else Score.from_json(record)
         return cls(str(record["name"]), int(record["seed"]), score, str(record["reason"]))
 

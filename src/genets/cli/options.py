@@ -32,8 +32,8 @@ def option(
     """Make an option for `Annotated`.
 
     Args:
-        help: What the option means, complete without the help of other options.
-        default: What is used where the option is left out and the parameter has no default.
+        help: The meaning of the option, complete without the help of other options.
+        default: Text for the value of an option that is left out and has no default in Python.
         panel: Panel of `--help`.
         name: Name of the option, if it differs from that of the parameter; also of a flag.
         choices: The allowed values; another value ends in a sentence with the nearest choice.

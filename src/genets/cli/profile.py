@@ -1,4 +1,4 @@
-"""`genets profile`: what latency depends on, on this device; and latency tables made in advance."""
+"""`genets profile`: the causes of latency on this device; and latency tables made in advance."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CPU_BLOCK_RESOLUTION = 112
 FIGURE_OPTIONS = (
     "sweep", "network", "width", "ratio", "block_resolution", "run_limit", "time_limit",
 )  # fmt: skip
-# What a study has of its own, by the option that sets it for a table of a MasterNet.
+# Settings that a study has itself, by the option that sets it for a table of a MasterNet.
 STUDY_HAS = {
     "out": "a folder",
     "preset": "settings",

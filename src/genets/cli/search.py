@@ -344,7 +344,7 @@ def _run(
 
 @contextmanager
 def _shown_continuation(out: Path, worker_options: str) -> Iterator[None]:
-    """Show what went wrong in a search that ends without a result, and how to continue it."""
+    """Show the faults of a search that ends without a result, and how to continue it."""
     try:
         yield
     except (KeyboardInterrupt, GenetsError) as end:
@@ -356,7 +356,7 @@ def _shown_continuation(out: Path, worker_options: str) -> Iterator[None]:
         if is_study(out):
             # A refused budget was shown with all warnings; wrong settings have nothing to do with
             # the faults of the runs before.
-            with suppress(GenetsError):  # the study may be what is damaged
+            with suppress(GenetsError):  # the study itself may be damaged
                 is_other = isinstance(end, (InfeasibleBudgetError, SettingsError))
                 for sentence in () if is_other else study_faults(Snapshot.read(out)):
                     print_remark(f"warning: {sentence}")

@@ -110,7 +110,7 @@ def select(
             trained = _train(written[0], settings, plain=json)
             record["trained"] = trained and trained.to_json()
     finally:
-        if json:  # the record of what was measured, also where writing or training fails
+        if json:  # the record of the measurements, also where writing or training fails
             print_json(record)
     if not json:
         print_lines(

@@ -1,4 +1,4 @@
-"""What the text of a data argument means: a data set by its name, or a file or folder.
+"""The meaning of a data argument: a data set by its name, or a file or folder.
 
 Settings use this module before PyTorch is imported, so it must stay light.
 """

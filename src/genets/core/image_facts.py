@@ -53,7 +53,7 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, record: Any) -> Self:
-        """Read what `to_json` gave. Raises DataError."""
+        """Read the output of `to_json`. Raises DataError."""
         return from_plain(cls, record, raises=DataError)
 
 
@@ -102,7 +102,7 @@ class ImageOrigin:
 
     @classmethod
     def from_json(cls, record: Any) -> Self:
-        """Read what `to_json` gave. Raises DataError."""
+        """Read the output of `to_json`. Raises DataError."""
         return from_plain(cls, record, raises=DataError)
 
     def is_same_data(self, other: ImageOrigin) -> bool:

@@ -13,7 +13,7 @@ from genets.core.files import write_atomic
 Content = TypeVar("Content")
 
 VERSION_KEY = "version"
-# What a reader raises for foreign JSON. GenetsError, JSON errors and UTF-8 errors are ValueErrors.
+# The errors of a reader for foreign JSON. GenetsError, JSON and UTF-8 errors are ValueErrors.
 # RecursionError: JSON that is nested too deeply. ArithmeticError: an infinity as an integer.
 # MemoryError: a number that makes a table huge.
 READ_ERRORS = (
@@ -56,9 +56,9 @@ def read_json(
 
     Args:
         path: The file.
-        read: Makes the result from the parsed JSON; it may raise what foreign JSON causes.
+        read: Makes the result from the parsed JSON; it may raise the errors of foreign JSON.
         raises: The class of the error for a damaged file.
-        cure: What the user can do about a damaged file.
+        cure: Advice to the user about a damaged file.
 
     Returns:
         The result of `read`, or None where there is no such file.
@@ -112,5 +112,5 @@ def check_version(record: Mapping[str, Any], *, newest: int, oldest: int = 1) ->
 
 
 def describe_damage(error: Exception) -> str:
-    """Say in a few words what is wrong with foreign JSON, from one of `READ_ERRORS`."""
+    """Describe the fault of foreign JSON in a few words, from one of `READ_ERRORS`."""
     return f"it has no {error}" if type(error) is KeyError else first_line(error)

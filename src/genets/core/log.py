@@ -114,7 +114,7 @@ class _LogFile(logging.FileHandler):
             super().handleError(record)
 
     def close(self) -> None:
-        with suppress(OSError):  # what a full disk has not taken is lost
+        with suppress(OSError):  # lines that a full disk has not taken are lost
             super().close()
 
 

@@ -45,7 +45,7 @@ class Report(Protocol):
 
 
 class Reporter:
-    """Passes on the steps of phases, and what the current step is doing.
+    """Passes on the steps of phases, and the activity of the current step.
 
     Args:
         on_progress: Called with each step; None reports nothing.
@@ -77,7 +77,7 @@ class TimeLeft:
     """Estimates the time that a phase still takes, from the steps that this process has made.
 
     Args:
-        step: The first step of the phase; an earlier process made what is done by then.
+        step: The first step of the phase; an earlier process made the steps before it.
         now: The time in seconds, from any origin; it is passed to each method.
     """
 
@@ -133,7 +133,7 @@ class PhaseTimer:
     def phase(self, name: str) -> Iterator[None]:
         """Add the wall time of the block to the phase `name`, save it and log it.
 
-        Raises what `store` raises; where the block fails, its own error comes first.
+        Raises the errors of `store`; where the block fails, its own error comes first.
         """
         start = time.perf_counter()
         _log.info("%s: started", name)

@@ -34,7 +34,7 @@ class FolderKind:
         settings_file: The file that is written first. A folder that holds it has been begun.
         lock_file: The file that is locked while a process uses the folder.
         raises: The class of every error, such as StudyError.
-        kept: What a full disk does not destroy, such as "every finished trial is kept".
+        kept: The results that a full disk does not destroy, such as "every finished trial is kept".
         may_precede: Names that may exist before the settings file, with `*` as a wildcard. The
             lock file and temporary files always may.
     """
@@ -254,9 +254,9 @@ def take_lock(
 
     Args:
         lock_path: The lock file, which is created where it does not exist.
-        subject: What is locked, for the message.
+        subject: The locked thing, for the message.
         raises: The class of the error.
-        cure: What the user can do.
+        cure: Advice to the user.
 
     Returns:
         The lock, which holds until it is closed or this process ends.

@@ -70,7 +70,7 @@ def explain(
         locate: Turns pydantic's location of the fault into the names of fields.
 
     Returns:
-        The error to raise. It names the field, the value and what is allowed, and for an unknown
+        The error to raise. It names the field, the value and the allowed values, and for an unknown
         field the nearest valid names. A GenetsError that a validator raised is returned as it is.
     """
     faults = error.errors(include_url=False)

@@ -1,4 +1,4 @@
-"""What the folders of a data set mean: splits and classes."""
+"""The meaning of the folders of a data set: splits and classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images below a folder: links, hidden folders, and what is left out."""
+"""The images below a folder: links, hidden folders, and files that are left out."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class FolderScan:
         return any(self._is_image(entry) for entry in self._visible(name))
 
     def examine(self, name: str, depth: int = RESULTS_DEPTH) -> Role:
-        """What a folder can be for a data set.
+        """The possible roles of a folder in a data set.
 
         A folder that holds only folders is no class, nor is a folder with several folders and no
         image: these are splits, or folders of class folders.

@@ -12,7 +12,7 @@ SHOWN = 5  # names for each reason
 
 @dataclass(frozen=True)
 class Reason:
-    """A reason to leave something out, as the noun of what is left out."""
+    """A reason to leave something out, as a noun for the files."""
 
     singular: str
     plural: str

@@ -88,8 +88,8 @@ class ImageData:
         fingerprint: a text that changes when an image is added, removed, renamed or has another
             size in bytes; empty where the source does not say.
         reading: whether processes read images in parallel by default.
-        description: how the source was understood and what was left out, in lines for the user;
-            empty where that is no question.
+        description: lines for the user: how the source was understood, and which files were left
+            out; empty where that is no question.
         fold: the fold that is the validation split; None without cross-validation.
     """
 

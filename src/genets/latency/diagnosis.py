@@ -1,4 +1,4 @@
-"""Diagnosis: what this machine has and can run, for a bug report."""
+"""Diagnosis: the parts of this machine and the targets that it can run, for a bug report."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ class Target:
 def _check_device(device: object) -> None:
     if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", device):
         kind = str(device).partition(":")[0]
-        # "gpu" gets no suggestion: the nearest valid name is cpu, which is not what was meant.
+        # "gpu" gets no suggestion: the nearest valid name is cpu, which the user did not mean.
         if kind in DEVICES or kind.startswith("gpu"):
             raise TargetError(f"device must be auto, cpu, cuda or cuda:NUMBER, not {device!r}")
         raise TargetError(unknown_name("device", str(device), DEVICES))

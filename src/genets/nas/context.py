@@ -124,7 +124,7 @@ class SearchContext:
             on_event: Called with the progress of each phase.
             on_workers: Called with the number of the workers and their machines in words, when the
                 workers are chosen.
-            monitor: Learns what the workers do.
+            monitor: Learns of the workers' progress.
             timer: Takes the time of each phase; by default, the times are stored in the study.
         """
         self.study = study

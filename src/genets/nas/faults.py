@@ -1,4 +1,4 @@
-"""What went wrong in a search, in sentences for its end: lost workers, and failed trainings."""
+"""The faults of a search, in sentences for its end: lost workers, and failed trainings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def describe_faults(
     trained: Iterable[TrainedCandidate],
     master: Structure,
 ) -> list[str]:
-    """Describe what went wrong.
+    """Describe the faults of a search.
 
     Args:
         faults: The faults that cost no result, such as lost workers.
@@ -63,7 +63,7 @@ def _failed(trained: Iterable[TrainedCandidate]) -> Mapping[str, Sequence[str]]:
 
 
 def study_faults(study: Snapshot) -> list[str]:
-    """Describe what went wrong so far in a study; see `describe_faults`."""
+    """Describe the faults so far in a study; see `describe_faults`."""
     screened = [each for of_round in study.rounds for each in of_round.screened]
     return describe_faults(study.faults, study.results, screened, study.confirmed, study.master)
 

@@ -204,7 +204,7 @@ def _settings_of_data(
     preset: str | None,
     sizes: ImageSizes | None,
 ) -> CompleteSettings:
-    """Choose what follows from the number and the size of the images; see `complete_settings`."""
+    """Choose settings by the number and the size of the images; see `complete_settings`."""
     if settings.data in LOADERS:
         recipes = [getattr(settings, table).recipe() for table in TRAININGS]
         unused = describe_unused(settings.data, *recipes)

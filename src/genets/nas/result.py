@@ -85,7 +85,7 @@ class SearchResult:
     def from_record(cls, record: Mapping[str, Any], folder: Path) -> SearchResult:
         """Read the result of one of several budgets: the inverse of `to_record`.
 
-        Raises what foreign JSON causes.
+        Raises the errors of foreign JSON.
         """
         difference = record["difference"]
         return cls(

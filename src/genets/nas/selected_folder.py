@@ -31,7 +31,7 @@ TRAINING = "training"  # the folder of the training run
 
 @dataclass(frozen=True)
 class SelectedFolder:
-    """What was written for one selected structure.
+    """The files that were written for one selected structure.
 
     Attributes:
         files: By label the written files.

@@ -175,7 +175,7 @@ def train_in_team(job: TeamJob, on_epoch: Callable[[int, float], None]) -> dict[
         TrainingError: The loss is not finite, or a process has died.
     """
     if job.device != "cpu":
-        torch.cuda.empty_cache()  # what PyTorch keeps for later is free for the processes
+        torch.cuda.empty_cache()  # the memory that PyTorch caches becomes free for the processes
     with LocalProcesses(replace(job, port=_free_port())) as processes:
         for number in range(job.processes):
             processes.start(number)
@@ -241,5 +241,5 @@ def _to_bytes(values: Any) -> bytes:
 
 
 def _from_bytes(content: bytes) -> Any:
-    """Read what another process of this search wrote, onto the CPU."""
+    """Read the output of another process of this search, onto the CPU."""
     return torch.load(io.BytesIO(content), "cpu", weights_only=False)

@@ -4,7 +4,7 @@
     source.py        any NETWORK text becomes a network with its weights
     folder_name.py   whether a NETWORK text is a results folder or a name
     weights.py       files of weights: ours, other programs', the authors'
-    weights_facts.py what is known about the training of weights
+    weights_facts.py known facts about the training of weights
     count.py         parameters and multiply-adds
     fuse.py          batch normalisation folded into convolutions
     surgery.py       networks cut into parts; weights copied between networks

@@ -52,17 +52,17 @@ Fit = Literal["exact", "new classifier", "kernels"]
 
 @dataclass(frozen=True)
 class NetworkSource:
-    """A network with its weights, and what is known about them.
+    """A network with its weights, and known facts about them.
 
     Attributes:
-        name: What to call the network.
+        name: Name of the network in texts.
         network: The network.
         structure: Its structure; None for a network outside the design space.
         resolution: The input resolution that the network is made for, in pixels.
         weights: `fresh`, `published`, `results folder`, or the path of a weights file.
         num_classes: The number of classes that the weights were trained for; None where that is
             not known. A network with a new classifier has another number.
-        facts: What is known about the training of the weights.
+        facts: Known facts about the training of the weights.
     """
 
     name: str
@@ -92,7 +92,7 @@ class NetworkSource:
         return None if preprocessing is None else (preprocessing.mean, preprocessing.std)
 
     def facts_about(self, *, pretrained: bool, weights: str | Path | None) -> WeightsFacts:
-        """What is known about weights that this network may load, without loading them.
+        """Known facts about weights that this network may load, without loading them.
 
         Args:
             pretrained: Published weights.
@@ -182,7 +182,7 @@ def resolve_network(
             from that generator.
 
     Returns:
-        The network, on the CPU, with what is known about its weights.
+        The network, on the CPU, with known facts about its weights.
 
     Raises:
         GenetsError: The text names no network (the message has the nearest names), the weights

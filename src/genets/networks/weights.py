@@ -38,7 +38,7 @@ WEIGHTS_FILE = "weights.safetensors"
 # The prefixes of names in the checkpoints of `genets train`. Averaged weights are preferred.
 PREFIXES = ("average.", "network.")
 MAX_DIGITS = 18  # of a number in the metadata
-# What other programs put before every name: parallel training, torch.compile, Lightning.
+# Prefixes that other programs put before every name: parallel training, torch.compile, Lightning.
 WRAPPERS = ("module.", "_orig_mod.", "model.")
 # The number of updates of a batch norm; files of old PyTorch versions have no such tensor.
 COUNTER = "num_batches_tracked"
@@ -273,7 +273,7 @@ def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _unwrapped(tensors: dict[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
-    """Remove what a program put before every name, unless the network's own names have it."""
+    """Remove a prefix that a program has put before every name, but none of the network's own."""
     own = list(own)
     tensors = {name: tensor for name, tensor in tensors.items() if name != AVERAGED}
     while prefix := next((p for p in WRAPPERS if _all_start(tensors, p)), None):

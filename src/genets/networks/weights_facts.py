@@ -1,4 +1,4 @@
-"""What is known about the training of some weights, from the file's own texts or from timm.
+"""Known facts about the training of some weights, from the file's own texts or from timm.
 
 `genets train` and a search store these facts beside the tensors (`ImageData.weights_metadata`).
 For published weights, timm's configuration of the network has them.
@@ -26,7 +26,7 @@ KEPT = ("architecture", "first_conv", "classifier", "fixed_input_size", "min_inp
 
 @dataclass(frozen=True, slots=True)
 class WeightsFacts:
-    """What is known about the training of some weights; None where that is not known.
+    """Known facts about the training of some weights; None for an unknown fact.
 
     Attributes:
         class_names: In the order of the outputs.
@@ -113,7 +113,7 @@ def _older_origin(metadata: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def published_facts(net: nn.Module) -> WeightsFacts:
-    """What timm's configuration of a network says about its published weights.
+    """Facts about published weights, from timm's configuration of their network.
 
     The resize and the crop are those of timm's validation script.
     """
@@ -142,7 +142,7 @@ def describe_training(
         net: The network, with weights of a training with genets.
         input_size: Channels, height and width of the input.
         num_classes: The number of outputs.
-        facts: What is known about the training.
+        facts: Known facts about the training.
     """
     own = pretrained_config(net)
     config = {name: own[name] for name in KEPT if name in own}

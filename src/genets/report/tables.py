@@ -84,7 +84,7 @@ def _screen_cell(cell: Cell | str) -> Text:
 
 
 def screen_text(text: str, style: str = "") -> Text:
-    """Text for the screen: without markup, and with escapes for what the screen cannot show."""
+    """Text for the screen, without markup; a character that it cannot show becomes an escape."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return Text(printable(encodable(text, encoding)), style=style)
 

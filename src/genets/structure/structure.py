@@ -55,7 +55,7 @@ class Structure:
             )
 
     def _check_ends(self) -> None:
-        # What timm's ByobNet can express: a 3x3 stem of stride 2 and a 1x1 head.
+        # Limits of timm's ByobNet: a 3x3 stem of stride 2 and a 1x1 head.
         _check_conv("the first stage must be the stem", self.stem, 1, kernel=3, stride=2)
         _check_conv(
             "the last stage must be the head", self.head, len(self.stages), kernel=1, stride=1

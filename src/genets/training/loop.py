@@ -299,7 +299,7 @@ class _Student(Student):
         return super().tensors() | {FLOOR + name: value for name, value in floor.items()}
 
     def load_floor(self, tensors: Mapping[str, Tensor], score: Score, metric: Metric) -> None:
-        """Restore the floor from what `tensors` returned."""
+        """Restore the floor from the output of `tensors`."""
         self._floor = Floor(self.net, strip_prefix(FLOOR, tensors), score, metric)
 
     def learn(

@@ -1,6 +1,6 @@
 """Recipes: how a network is trained, as plain values.
 
-`Recipe` holds what every training needs, and `RunRecipe` adds what only trainings on images use:
+`Recipe` holds the fields of every training, and `RunRecipe` adds those of trainings on images:
 augmentation, mixing of images and averaging of weights. `recipes.toml` has the named recipes; a
 file or the command line changes single fields of them.
 """
@@ -142,7 +142,7 @@ class RunRecipe(Recipe):
             RandAugment); empty for none.
         erase: The probability of random erasing.
         ema_decay: The decay of the moving average of the weights; 0 is no average. The average is
-            then what is scored and saved. It warms up, so that short runs forget their beginning.
+            then scored and saved. It warms up, so that short runs forget their beginning.
         learning_rate: As in `Recipe`, or `auto`: short trainings with several rates decide it, by
             the cross-entropy on the validation images (see `variants`).
         norm_statistics: As in `Recipe`, or `auto`, which is decided together with the rate.

@@ -1,4 +1,4 @@
-"""What a device offers a training: memory, number formats, and CPU threads that pay off."""
+"""The resources of a device for a training: memory, number formats, useful CPU threads."""
 
 from __future__ import annotations
 

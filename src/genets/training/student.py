@@ -31,7 +31,7 @@ NETWORK, AVERAGE, OPTIMIZER = "network.", "average.", "optimizer."
 
 @dataclass(frozen=True, slots=True)
 class LinearStart:
-    """What a linear start gave.
+    """The result of a linear start.
 
     Attributes:
         score: The score of the network with the better classifier, on the validation images.
@@ -191,7 +191,7 @@ class Student:
         return tensors
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore the state from what `tensors` returned."""
+        """Restore the state from the output of `tensors`."""
         self.net.load_state_dict(strip_prefix(NETWORK, tensors))
         if self.average is not None:
             self.average.module.load_state_dict(strip_prefix(AVERAGE, tensors))

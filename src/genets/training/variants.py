@@ -1,6 +1,6 @@
 """Variants of a recipe: the values that are tried for its fields that are `auto`.
 
-No learning rate suits all starting weights. Published ImageNet weights lose what they know at a
+No learning rate suits all starting weights. Published ImageNet weights lose their knowledge at a
 rate that weak weights need, and their batch norm keeps its statistics, while weights that change a
 lot need new ones; `docs/training.md` has figures. So `short_trainings` tries several values.
 """

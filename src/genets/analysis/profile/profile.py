@@ -180,7 +180,7 @@ def profile(
     """Measure the rows of Figures 2 and 3.
 
     Args:
-        settings: What is measured.
+        settings: Networks and targets to measure.
         folder: Keeps rows as they finish, in one file for each figure, so that the networks of
             one figure are timed in one run; see `compare`.
         on_progress: Called with the progress of each figure.

@@ -1,4 +1,4 @@
-"""Activity: counters of the operating system that show what else uses the CPUs.
+"""Activity: counters of the operating system that show the use of the CPUs by other programs.
 
 The operating system counts the CPU time of this process and of all processes, and the time that
 threads of this process were ready to run and waited for a CPU. A test gives a clock an `Activity`

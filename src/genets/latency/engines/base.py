@@ -44,7 +44,7 @@ class DeviceClock(Protocol):
     """A window of this length makes the timer's error and the cost of its ends negligible."""
 
     activity: Activity | None
-    """Shows what else used the CPUs; None where the device is not a CPU."""
+    """Shows the use of the CPUs by other programs; None where the device is not a CPU."""
 
     def time_runs(self, run: Run, count: int) -> float:
         """Return the device seconds of `count` runs in a row, including the end of the last."""

@@ -106,7 +106,7 @@ class PeakMemory:
 
 @contextmanager
 def watch_memory(device: str) -> Iterator[PeakMemory]:
-    """Measure the peak memory that a run inside the block needs, with what the block leaves.
+    """Measure the peak memory of a run inside the block, with the memory that the block leaves.
 
     The block calls `forget_peak` before this run.
     """

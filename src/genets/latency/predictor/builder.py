@@ -172,7 +172,7 @@ def _not_prepared() -> NoReturn:
 
 @dataclass(frozen=True)
 class _Session:
-    """An open engine and what it needs to time all items.
+    """An open engine with its inputs for the timing of all items.
 
     probe_target: the target with the batch size of the probes. seconds: filled by `time`.
     """

@@ -19,7 +19,7 @@ from genets.latency.timing.gpu_watch import GpuWatch
 
 @dataclass(frozen=True)
 class Readings:
-    """What was read during some visits.
+    """The readings of the device during some visits.
 
     Attributes:
         watched_s: How long the use of the CPUs was watched; 0 where it is unknown.
@@ -86,7 +86,7 @@ class DeviceReader:
             self._is_reading = False
 
     def take(self) -> Readings:
-        """Return what was read since the previous call; call it once more after each block."""
+        """Return the readings since the previous call; call it once more after each block."""
         if self._is_reading:
             self._gpu.count_others()  # a process that is killed does not reach the end of the block
         before, after = self._before, None if self._before is None else self._machine()

@@ -34,7 +34,7 @@ SAME_CLOCK = 0.05  # relative difference of the nominal clocks of one class
 
 @dataclass(frozen=True)
 class TableSettings:
-    """What a stored table must have been made for to be used again, on the device of this machine.
+    """The inputs that a stored table must share to be used again, on the device of this machine.
 
     Attributes:
         space: The search space.
@@ -104,7 +104,7 @@ def table_to_json(table: LatencyTable) -> dict[str, Any]:
 def read_fields(record: Mapping[str, Any]) -> dict[str, Any]:
     """Read the arguments of `LatencyTable` from the output of `table_to_json`.
 
-    It raises what foreign JSON causes; see `genets.core.json_files.READ_ERRORS`.
+    It raises the errors of foreign JSON; see `genets.core.json_files.READ_ERRORS`.
     """
     check_version(record, newest=VERSION, oldest=VERSION)
     space = dict(record["space"])

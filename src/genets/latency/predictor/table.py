@@ -265,7 +265,7 @@ class LatencyTable:
         Args:
             path: The file.
             expect: The settings that the table must have been made for; None accepts any table.
-            cure: What the user can do about a damaged table, or one for other settings.
+            cure: Advice to the user about a damaged table, or one for other settings.
 
         Returns:
             The table.
@@ -292,7 +292,7 @@ class LatencyTable:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> LatencyTable:
-        """Create a table from the output of `to_json`; raises what foreign JSON causes."""
+        """Create a table from the output of `to_json`; raises the errors of foreign JSON."""
         table = cls(**read_fields(record))
         table._check_predictions()
         return table

@@ -66,7 +66,7 @@ class VisitFile:
         path: The file; None keeps nothing.
         settings: Plain values that an earlier file must have as well.
         environment: The conditions of the device; see CONDITIONS.
-        read: Returns what was read of the device since the previous call.
+        read: Returns the readings of the device since the previous call.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class VisitFile:
         """Begin to write. An earlier file with other choices is not used.
 
         Args:
-            choices: What an earlier measurement or draw has decided, as plain values.
+            choices: Decisions of an earlier measurement or draw, as plain values.
         """
         plain = _plain(choices)
         if self._recorded and plain != self.choices:
@@ -206,7 +206,7 @@ class VisitFile:
     def _give_up(self, error: OSError) -> None:
         _log.warning("the visits are not kept in %s: %s", self.path, first_line(error))
         if self._file is not None:
-            with suppress(OSError):  # it writes once more what could not be written
+            with suppress(OSError):  # it repeats a write that failed
                 self._file.close()
         self._file = None
 

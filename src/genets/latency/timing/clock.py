@@ -181,9 +181,9 @@ def sample_interleaved(
         protocol: The protocol.
         watch: Notes interrupted samples; by default one for `clock`.
         reference: The name of the network for the ratios.
-        precise: What must be precise; without a reference, the latencies. With "ratios", each
-            network is sampled in turn with the reference until its own ratio is precise.
-            Otherwise all networks are sampled over the same time.
+        precise: The values that must be precise; without a reference, the latencies. With
+            "ratios", each network is sampled in turn with the reference until its own ratio is
+            precise. Otherwise all networks are sampled over the same time.
         min_samples: Replaces the protocol's minimum number of samples.
         time_limit_s: Limit of the sampling for each network, without waiting for a CPU; with it,
             MAX_WALL_SHARE times as long. Networks that are sampled over the same time share their

@@ -1,4 +1,4 @@
-"""GPU watch: the clocks and the power of a GPU while a measurement runs, and what slowed it down.
+"""GPU watch: clocks and power of a GPU while a measurement runs, and the causes of a slowdown.
 
 A GPU that waits for work lowers its clocks, so they are read during the runs, by a thread that
 sleeps between its readings. A reading takes a fraction of a millisecond of the host.
@@ -94,7 +94,7 @@ class GpuWatch:
         return {reason: round(count / len(known), 3) for reason, count in counts.items()}
 
     def disturbances(self) -> list[str]:
-        """Name what used or slowed the GPU, such as `heat slowed the GPU`; empty if nothing did."""
+        """Name the causes that slowed the GPU, such as `heat slowed the GPU`; may be empty."""
         causes = []
         if slowdown := slowdown_cause(self.limits or {}):
             causes.append(f"{slowdown} slowed the GPU")
@@ -118,7 +118,7 @@ class GpuWatch:
 
 
 def slowdown_cause(limits: Mapping[str, float]) -> str | None:
-    """What slowed a GPU down, such as `heat`; None where nothing did.
+    """The cause that slowed a GPU down, such as `heat`; None where there was no cause.
 
     Args:
         limits: Why the clocks were below their maximum; see `GpuWatch.limits`.

@@ -90,9 +90,9 @@ class Measurement:
             the runs needed (where that is unknown: more than a tenth of the samples were
             interrupted), another process computed on the GPU, heat or the power supply slowed the
             GPU, or an end of the interval is more than 10 % away from the median.
-        disturbances: What disturbed the measurement, such as `heat slowed the GPU`. A wide interval
-            is named only where nothing else is known. Empty for an undisturbed measurement, and for
-            those of older versions.
+        disturbances: Disturbances of the measurement, such as `heat slowed the GPU`. A wide
+            interval is named only where nothing else is known. Empty for an undisturbed
+            measurement, and for measurements of older versions.
         interrupted: The share of the samples in which a thread waited for a CPU that others used.
         undelayed: Whether the latency and its interval contain no time of waiting for a CPU. False
             if too few samples were free of it; then all samples count.
@@ -244,13 +244,13 @@ def measure_interleaved(
         resolution: Pixels along one side of the input, for all networks or by name.
         protocol: `genets-1` or `paper`.
         reference: The name of a network, to which each measurement then has its ratio.
-        precise: What must be precise before the sampling ends: "ratios" to the reference,
-            "latencies", or "both". Latencies of different networks can be compared only if
-            latencies must be precise, because all networks are then sampled over the same time.
+        precise: The values that must be precise before the sampling ends: "ratios" to the
+            reference, "latencies", or "both". Latencies of different networks can be compared only
+            if latencies must be precise, because all networks are then sampled over the same time.
             Without a ratio, latencies must be precise.
         calm_share: The half-width of an interval, as a share of the median, at which a latency or a
             ratio is precise where the CPUs have room. None is that of the protocol, which also
-            counts on a busy CPU, on a GPU, and where it is unknown what else uses the CPUs.
+            counts on a busy CPU, on a GPU, and where the use of the CPUs by others is unknown.
         min_samples: Replaces the protocol's number of samples.
         time_limit_s: Limit of the sampling for each network.
         calibration: Images for int8 by name; see `measure`.
@@ -349,14 +349,14 @@ def _summarise(
     launch_share: float | None,
     **conditions: Any,
 ) -> Measurement:
-    """Summarise the samples of a network, and name what disturbed them.
+    """Summarise the samples of a network, and name their disturbances.
 
     Args:
         samples: The samples of the network.
         rule: The protocol.
         reference: The samples of the network to which the ratio is given.
         ratio_decides: Whether the ratio, if there is one, had to be precise, not the latency.
-        gpu: What was read of the GPU during the sampling.
+        gpu: The readings of the GPU during the sampling.
         has_room: Whether other processes left the runs enough CPUs; None if unknown.
         launch_share: See `Measurement`.
         conditions: Other fields of the measurement.

@@ -24,7 +24,7 @@ MAX_SWITCHES_PER_S = 100
 
 
 class ActivityWatch:
-    """Times windows of runs, and notes what else ran on the CPUs meanwhile.
+    """Times windows of runs, and notes the use of the CPUs by other programs meanwhile.
 
     Args:
         clock: The clock of the device. Without an `activity` no window counts as interrupted.

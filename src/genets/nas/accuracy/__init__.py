@@ -10,7 +10,7 @@ Read the files in this order:
 2. `observations`: trial results as numbers, and the noise between repeats.
 3. `features`: the effects that a gain is a sum of, as columns of a design matrix.
 4. `gaussian`: Bayesian linear regression in closed form, without any knowledge of networks.
-5. `prior`: what the default regression expects before any trial.
+5. `prior`: the effects that the default regression expects before any trial.
 6. `bayes`: the default regression, made of 2 to 5.
 7. `paper_formula`: the literal formula of the paper (section 4.2).
 8. `round_trials`: the rounds of a search, and the fit to them.

@@ -6,7 +6,7 @@ kernel, ratio), with e the error of a trial:
     log(e_control(i) / e) = g0 + g1 log(d / d_i) + g2 log(c / c_i)
 
 g0, g1 and g2 are sums of effects that are shared at several levels (see `features`). Each effect is
-normal around zero, so a super-block with few trials stays close to what all super-blocks share.
+normal around zero, so a super-block with few trials stays close to the mean of all super-blocks.
 e_control(i) is an effect too, the reset cost: all trials of the super-block inform it, and its
 control trials inform it most. The prior mean of the slope on multiply-adds is above zero. The
 scales of effects and noise are those that make all observations most probable. This replaces the
@@ -141,7 +141,7 @@ class BayesEffects:
 
         Args:
             master: the MasterNet.
-            observations: what the effects are fitted to.
+            observations: the results to which the effects are fitted.
             log_errors: converts values of the metric to logs of the error.
             inherited: whether trials inherit weights.
         """

@@ -18,15 +18,15 @@ Stem and head have one slope each, on their width, and their part of the trend.
 
 Where trials inherit weights, there is one more effect:
 
-- `shortcut`: what a super-block of stride 1 gains where its first shortcut becomes an identity, as
+- `shortcut`: the gain of a super-block of stride 1 where its first shortcut becomes an identity, as
   its input width is its width, in place of the MasterNet's projection. The weights of the
   projection are lost then. This effect depends on the input width, too.
 
 Two kinds of effects belong to a training instead of a structure, so predictions leave them out:
 
-- `reset cost`: what a re-initialised super-block loses, as a trial trains it only briefly. Control
+- `reset cost`: the loss of a re-initialised super-block, as a trial trains it only briefly. Control
   trials measure it.
-- `candidate offset`: what the training of a candidate gains over the MasterNet. All candidates with
+- `candidate offset`: the gain of a candidate's training over the MasterNet. All candidates with
   the same number of epochs share it; screened structures count as candidates with few epochs.
 """
 
@@ -216,7 +216,7 @@ class FeatureMap:
         """(input widths, super-blocks): w log((m + f) / (m' + f)), see the module.
 
         The head counts with the MasterNet's input width: the effects of the last super-block
-        describe what more channels bring there.
+        describe the effect of more channels there.
         """
         if index in self._ends:
             input_widths = [self.master.input_width(index)] * len(input_widths)

@@ -26,7 +26,7 @@ FailedBlocks = frozenset[tuple[int, Block]]  # the index of a super-block, from 
 
 
 class Effects(Protocol):
-    """What a form of the regression offers: `BayesEffects` or `PaperEffects`."""
+    """The methods of a form of the regression: `BayesEffects` or `PaperEffects`."""
 
     def stage_gain(
         self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
@@ -275,7 +275,7 @@ def _failed_blocks(master: Structure, observations: Observations) -> FailedBlock
 
 @dataclass(frozen=True)
 class TriedRange:
-    """What was tried at each stage; beyond it, predictions are extrapolations.
+    """The options that trials had at each stage; beyond them, predictions are extrapolations.
 
     Attributes:
         master: the MasterNet.

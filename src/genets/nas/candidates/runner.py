@@ -45,7 +45,7 @@ from genets.training.teacher import TeacherNetwork
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateJob(MasterNetJob):
-    """What the training of all candidates shares.
+    """The common inputs of the trainings of all candidates.
 
     A candidate that is trained as long as the winner gets the same weights as the winner. The
     weights of a fold are not kept, because the winner is trained on the whole training split.

@@ -163,7 +163,7 @@ def train_candidates(
 
     Args:
         context: In the round of the candidates.
-        candidates: What was selected.
+        candidates: The selected structures.
 
     Returns:
         A record of each candidate, in the order of `candidates`.

@@ -1,4 +1,4 @@
-"""Calm: what a search does while something else uses the device."""
+"""Calm: the wait of a search while other programs use the device."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class TargetLatencies:
         space: The search space around the MasterNet.
         num_classes: The number of classes of the networks.
         wait_limit_s: The longest wait for a calm device.
-        reporter: Reports what is measured.
+        reporter: Reports the progress of measurements.
         on_event: Called with the progress of a wait.
     """
 

@@ -68,7 +68,7 @@ class PlannedPhase:
         phase: The name, as in `SearchResult.seconds`.
         work: The work in a few words.
         seconds: The estimated time.
-        basis: What the estimate follows from.
+        basis: The source of the estimate.
         count: The number of MasterNets, trials, screened structures, candidates, winners or rivals
             to train.
         folds: The number of folds in which each trial, screened structure or candidate is trained;

@@ -1,4 +1,4 @@
-"""The plan of a search: what it will do, how long it takes on this machine, and the disk space."""
+"""The plan of a search: its phases, their times on this machine, and the disk space."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TOGETHER = ("MasterNet training", "final training")  # phases that the processes
 
 @dataclass(frozen=True, kw_only=True)
 class SearchPlan:
-    """What a search will do, with estimates from a probe on this machine.
+    """The phases of a search, with estimates from a probe on this machine.
 
     Attributes:
         folder: The folder of the study, to which nothing is written.
@@ -49,7 +49,7 @@ class SearchPlan:
         phases: The phases that are left, in their order.
         disk_bytes: The largest size of the files, by kind.
         free_bytes: The free space of the disk.
-        warnings: What disturbed the probe, and whether the disk is too small.
+        warnings: Disturbances of the probe, and a disk that is too small.
         probe_seconds: The time of the probe.
         workers_on: The machines of these processes, in words.
         gpus: The number of GPUs that these processes use; 0 on CPUs.

@@ -19,7 +19,7 @@ from genets.training import RunRecipe, RunSettings, make_recipe, named_recipe
 from genets.training.recipe import apply_changes
 
 CHECKED_CLASSES = 2  # of a rival that is checked before the images are read
-# What `resolve_network` advises about weights, which has no meaning for a rival.
+# The advice of `resolve_network` about weights, which has no meaning for a rival.
 OTHER_ADVICE = ("; leave pretrained out", "; a file can be used instead")
 
 

@@ -118,7 +118,7 @@ class BudgetSearch:
         return [self._make_candidate(structure) for structure in chosen]
 
     def _find(self, propose: Callable[[], Sequence[Structure]], on_attempt: OnAttempt) -> None:
-        """Measure what is proposed, until structures meet the budget and nothing new is proposed.
+        """Measure the proposals, until structures meet the budget and nothing new is proposed.
 
         Raises InfeasibleBudgetError where no structure meets the budget.
         """

@@ -28,8 +28,8 @@ class ChainStage:
         options: the super-blocks that this stage can be; the output width is `option.width`.
         input_widths: the possible input widths. The first stage of a chain has exactly one, the
             channels of an image; a later stage needs every output width of the stage before it.
-        latency_ms: (input widths, options), what each option adds to the latency.
-        gain: (input widths, options), what each option adds to the predicted gain.
+        latency_ms: (input widths, options), the share of each option in the latency.
+        gain: (input widths, options), the share of each option in the predicted gain.
 
     All values are finite.
     """

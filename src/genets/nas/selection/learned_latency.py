@@ -1,4 +1,4 @@
-"""The structures that a budget search has measured, and what they teach about the others."""
+"""The structures that a budget search has measured, and corrected latencies of the others."""
 
 from __future__ import annotations
 

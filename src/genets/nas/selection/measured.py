@@ -80,9 +80,9 @@ class MeasuredInTurn(ABC, Generic[Key]):
         self._on_measuring = on_measuring
         self._explained = explained
         self.stored: dict[Key, NetworkLatency] = self._load()
-        # The device may be calm now, so what an earlier process left disturbed is measured again.
+        # The device may be calm now, so disturbed latencies of an earlier process are repeated.
         self._repeated = {s for s, latency in self.stored.items() if latency.disturbed}
-        self._longest: set[Key] = set()  # what this process measured for the longest time
+        self._longest: set[Key] = set()  # measured for the longest time by this process
 
     def for_budget(self, budget: Budget) -> Self:
         """Give the same networks, with the same file, for another budget."""
@@ -224,7 +224,7 @@ class MeasuredRivals(MeasuredInTurn[str]):
 
 @dataclass(frozen=True, eq=False)
 class TargetLatency:
-    """What a study knows about latency on one target: predictions and measurements."""
+    """The latencies of a study on one target: predictions and measurements."""
 
     table: LatencyTable
     networks: MeasuredNetworks
@@ -263,7 +263,7 @@ def make_busy_error(
         budget: The budget that could not be decided.
         wait_limit_s: The longest time to wait.
         target: The target of the latencies.
-        disturbances: What disturbed the latencies that do not decide on the budget.
+        disturbances: Disturbances of the latencies that do not decide on the budget.
     """
     causes = " and ".join(dict.fromkeys(disturbances)) or "other programs kept the device busy"
     decided = f"on the budget{'' if budget is None else f' {budget}'}"

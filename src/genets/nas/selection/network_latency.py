@@ -1,4 +1,4 @@
-"""The latency of a network beside that of the MasterNet, and what it says about a budget."""
+"""The latency of a network beside that of the MasterNet, and whether it meets a budget."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class NetworkLatency:
         master_disturbed: Whether the measurement of the MasterNet was disturbed.
         master_undelayed: Whether its latency contains no time of waiting for a CPU. A ratio of
             waiting times says nothing about the networks.
-        master_disturbances: What disturbed the measurement of the MasterNet.
+        master_disturbances: Disturbances of the measurement of the MasterNet.
     """
 
     network: Measurement
@@ -158,7 +158,7 @@ class NetworkLatency:
 
     @property
     def disturbances(self) -> tuple[str, ...]:
-        """What disturbed the two measurements; each cause is named once."""
+        """The disturbances of the two measurements; each is named once."""
         return tuple(dict.fromkeys((*self.network.disturbances, *self.master_disturbances)))
 
     @property

@@ -108,5 +108,5 @@ def read_block_files(files: Any) -> tuple[str, ...]:
 def read_target(value: Any) -> Any:
     """Read a target from its record; other values are returned as they are."""
     target = Target.from_json(value) if isinstance(value, Mapping) else value
-    # The number of threads is part of what a latency means, so the study records it.
+    # The number of threads is part of the meaning of a latency, so the study records it.
     return target.resolved() if isinstance(target, Target) else target

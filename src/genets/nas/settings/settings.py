@@ -260,7 +260,7 @@ class SearchSettings(SettingsModel):
     @field_validator("budget", mode="before")
     @classmethod
     def _check_budget(cls, value: Any) -> Any:
-        """Before pydantic, whose message for a number would not say what a budget looks like."""
+        """Before pydantic, whose message for a number would not show the form of a budget."""
         if value is not None:
             Budget.parse(value)
         return value

@@ -51,7 +51,7 @@ class ClassCounts:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`. Raises what foreign JSON causes."""
+        """The inverse of `to_json`. Raises the errors of foreign JSON."""
         names, difference = record["class_names"], record["difference"]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("class_names is not a list of texts")

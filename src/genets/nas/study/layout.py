@@ -34,7 +34,7 @@
     rivals/NAME/        the training of a rival, as `genets train` has it
     rivals/NAME.json    its score and its predictions for the test images, when its training ends
     seconds.json        wall time of each phase
-    slurm/              what a search and its tasks on SLURM exchange; removed when it is complete
+    slurm/              files that a search and its tasks on SLURM exchange; removed at its end
     failure.json        why the last run stopped
     run.json            the phase of the last run, and the time of its last update
     faults.json         lost workers and machines, and trainings that ran again, in all runs
@@ -142,7 +142,7 @@ def in_fold(path: Path, number: int) -> Path:
 
 
 def budget_folder(budget: str) -> str:
-    """Give the name of the folder of one of several budgets: its text without what a name lacks."""
+    """Give the folder name of one of several budgets: its text with portable characters."""
     name = "".join(budget.split()).replace("µ", "u").removeprefix("+")
     return f"0{name}" if name.startswith(".") else name  # a dot would hide the folder
 

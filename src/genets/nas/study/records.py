@@ -82,8 +82,8 @@ class Fault:
 
     Attributes:
         time: When, in seconds since 1970.
-        sentence: What happened.
-        kind: What the search looks for, so that it records this once; empty for other faults.
+        sentence: The fault in one sentence.
+        kind: The kind of fault, for those that a search records once; empty for other faults.
     """
 
     time: float

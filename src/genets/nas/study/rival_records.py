@@ -39,7 +39,7 @@ class TrainedRival:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`. Raises what foreign JSON causes."""
+        """The inverse of `to_json`. Raises the errors of foreign JSON."""
         labels, classes = (
             np.array([int(each) for each in record[name]], dtype=np.int64)
             for name in ("labels", "classes")
@@ -102,7 +102,7 @@ class RivalResult:
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`; a field that an older genets lacked has its default.
 
-        Raises what foreign JSON causes.
+        Raises the errors of foreign JSON.
         """
         names = [field.name for field in fields(cls)]
         values = {name: record[name] for name in names if record.get(name) is not None}

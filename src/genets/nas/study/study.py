@@ -128,7 +128,7 @@ class Study(StudyReader):
         self._remove(f"{layout.FAILURE}.json")
 
     def add_fault(self, sentence: str, kind: FaultKind = "") -> None:
-        """Keep what went wrong without the loss of a result. Raises StudyError."""
+        """Keep a fault that lost no result. Raises StudyError."""
         faults = [*self.faults(), Fault(time.time(), sentence, kind)]
         self.save_json(layout.FAULTS, [each.to_json() for each in faults[-MAX_FAULTS:]])
 

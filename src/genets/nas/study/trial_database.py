@@ -120,7 +120,7 @@ class TrialDatabase:
             self._update_schema()
 
     def _update_schema(self) -> None:
-        """Add what version 1 lacks; the trials that it holds have no balanced accuracy."""
+        """Add the columns that version 1 lacks; its trials have no balanced accuracy."""
         self._connection.execute("BEGIN IMMEDIATE")
         with self._connection:  # commits, or rolls back
             self._connection.execute(f"ALTER TABLE trials ADD COLUMN {NEW_COLUMN}")

@@ -89,7 +89,7 @@ def _swaps(first: StageOption, second: StageOption) -> Iterator[tuple[StageOptio
 
 
 class Information:
-    """What a set of trials reveals about the effects.
+    """The information of a set of trials about the effects.
 
     Attributes:
         covariance: (columns, columns), the covariance C of the effects after the trials.

@@ -37,7 +37,7 @@ LARGER_THAN_MASTER = 2  # a trial's super-block may be deeper and wider
 
 @dataclass(frozen=True, slots=True)
 class StepCost:
-    """What one training step of a network costs.
+    """The cost of one training step of a network.
 
     Attributes:
         multiply_adds: Of the forward pass of a whole batch.
@@ -67,8 +67,8 @@ def step_cost(structure: Structure, num_classes: int, recipe: Recipe) -> StepCos
 def least_free_bytes(device: str) -> int:
     """The smallest memory that the processes that train can allocate on a GPU of the search.
 
-    They cannot use the cache of this process, so the cache is emptied first. What remains of the
-    cache, beside memory that is in use, does not count.
+    They cannot use the cache of this process, so the cache is emptied first. Cached memory
+    that cannot be freed does not count.
     """
     torch.cuda.empty_cache()
     return min(device_memory(torch, gpu)[0] for gpu in list_devices(device))

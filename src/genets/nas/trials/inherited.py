@@ -33,7 +33,7 @@ from genets.training.feature_matching import Learner, match_features
 
 @dataclass(frozen=True, kw_only=True)
 class InheritedTrialJob(BaseTrialJob):
-    """What all trials of a round share whose super-blocks inherit weights.
+    """The common inputs of the trials of a round whose super-blocks inherit weights.
 
     Of the recipe, only batch size, precision and augmentation count.
 

@@ -49,7 +49,7 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class MasterNetJob:
-    """What all trainings with one MasterNet share; small enough to be sent to a worker.
+    """The common inputs of trainings with one MasterNet; small enough to be sent to a worker.
 
     Attributes:
         master: The MasterNet.
@@ -216,7 +216,7 @@ class BaseTrialJob(MasterNetJob):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialJob(BaseTrialJob):
-    """What all trials of a round share.
+    """The common inputs of the trials of a round.
 
     Initial weights derive from the seed of the study and from the trial's key; the images and
     their order are the same for every trial.

@@ -22,7 +22,7 @@ BEAT_SECONDS = 15.0
 
 
 class Heartbeat:
-    """Writes what a search does at its start and end, at new phases, and every few seconds.
+    """Writes the state of a search at its start and end, at new phases, and every few seconds.
 
     A record that cannot be written is left out: it must not cost the search a result.
 

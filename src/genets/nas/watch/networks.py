@@ -1,4 +1,4 @@
-"""The networks of a search that has not ended: the predicted frontier, and what was selected."""
+"""The networks of a search that has not ended: predicted frontier, selected structures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The status of a search: what a study and the record of its last run show, without writing."""
+"""The status of a search, from a study and the record of its last run, without writing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must be equal on the driver and on every worker, so that a trial gives the same numbers."""
+"""The versions that must be equal on the driver and every worker, for equal results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What workers are: a job makes a runner in each worker, and the runner runs groups of items.
+"""The interface of workers: a job makes a runner in each worker, which runs groups of items.
 
 A job is the trials of a round, or the candidates of a round; an item is one trial or one candidate.
 The driver is the process of the search, and it alone writes to the study. A kind of workers is a
@@ -43,7 +43,7 @@ ProcessesPerGpu = Callable[[int, int], int]
 
 
 class Runner(Protocol[Item_contra, Result_co]):
-    """Runs groups of items in one process; holds what they share, such as data and weights."""
+    """Runs groups of items in one process; holds their common inputs, such as data and weights."""
 
     def run(self, group: Sequence[Item_contra], /) -> Sequence[Result_co]: ...
 
@@ -127,7 +127,7 @@ class Workers(Protocol):
         Args:
             job: Makes the runner of each process.
             groups: The items; a group is run as a whole by one worker.
-            monitor: Learns what runs and what goes wrong, and says when no further group may begin.
+            monitor: Learns of running items and of faults, and says when groups must not begin.
 
         Raises:
             GenetsError: The job cannot make a runner, or too many workers died. Results that were

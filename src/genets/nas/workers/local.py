@@ -83,7 +83,7 @@ def run_inline(
         job: Makes the runner of each process.
         groups: The items; a group is run as a whole by one worker.
         workers: The number of processes.
-        monitor: Learns what runs and what goes wrong.
+        monitor: Learns of running items and of faults.
         limit: When a group counts as hanging. A single worker has no limit, because the search
             cannot end itself.
 
@@ -100,7 +100,7 @@ def run_inline(
             group = schedule.take()
             results = runner.run(group.items)
             yield from schedule.sift(group, results, THIS_MACHINE)
-            schedule.end(group, results)  # now, because Ctrl-C waits for what runs
+            schedule.end(group, results)  # now, because Ctrl-C waits for running groups
     else:
         _release_gpu_memory()
         yield from _Run(job, schedule, min(workers, len(groups))).results()
@@ -158,7 +158,7 @@ class _Run(Generic[Item, Result]):
             self._give_work(process)  # before the results are given, so that it does not wait
         yield from counting
         if group is not None:
-            self._schedule.end(group, results)  # now, because Ctrl-C waits for what runs
+            self._schedule.end(group, results)  # now, because Ctrl-C waits for running groups
 
     def _give_work(self, process: LocalProcess) -> None:
         if self._schedule.has_waiting:

@@ -22,7 +22,7 @@ def find_machines(where: str | Machines, **fields: Any) -> Machines:
 
     Args:
         where: The name, or the machines.
-        fields: What the user says about the machines of the name.
+        fields: The user's description of the machines of the name.
 
     Raises:
         GenetsError: The name is unknown, a field is wrong, or something else is given.

@@ -1,4 +1,4 @@
-"""The monitor of a search: what its workers do, what went wrong, and whether they shall stop.
+"""The monitor of a search: the work of its workers, their faults, and a request to stop.
 
 The first Ctrl-C lets the running trainings end, because each of them may have taken hours. The
 second one stops them.
@@ -41,7 +41,7 @@ class Monitor:
         self.is_stopping = False
 
     def report_fault(self, sentence: str) -> None:
-        """Log and keep what went wrong."""
+        """Log and keep a fault."""
         _log.warning("%s", sentence)
         if self._on_fault is not None:
             with suppress(StudyError):  # a full disk, which the next result will name

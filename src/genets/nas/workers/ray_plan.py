@@ -1,4 +1,4 @@
-"""How many workers a Ray cluster has room for, and what each of them gets."""
+"""The number of workers that a Ray cluster has room for, and the resources of each."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def plan_workers(
 
     Args:
         nodes: The resources of each machine.
-        cluster: What the user asks for.
+        cluster: The cluster as the user describes it.
         count: The number of workers; None for as many as there is room for.
         device: The device that trains.
         processes_per_gpu: See `Machines.workers`.

@@ -41,7 +41,7 @@ class Parcel:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a worker gives back for a group, or for its preparation.
+    """The answer of a worker for a group, or for its preparation.
 
     Attributes:
         results: The results of the group.

@@ -83,9 +83,9 @@ class _Call(Generic[Item]):
 
     Attributes:
         actor: The worker.
-        step: What it does: begin, prepare, answer or run.
+        step: Its present step: begin, prepare, answer or run.
         host: The name of its machine, once it is known.
-        group: What it runs; None for the other steps.
+        group: The group that it runs; None for the other steps.
     """
 
     actor: Any
@@ -251,7 +251,7 @@ class _Run(Generic[Item, Result]):
             self._calls[answer] = _Call(free.actor, "run", free.host, group)
 
     def _replace(self, call: _Call[Item], reason: str) -> Iterator[Result]:
-        """Start another worker for one that died, and give the results of what is lost twice."""
+        """Start a worker in place of a dead worker, and give the results of items lost twice."""
         self._remove(call.actor)  # Ray may have lost the connection to it alone
         where = f"the worker on {call.host or self._workers.cluster}"
         with_machine = reason in (MACHINE_LOST, CONNECTION_LOST)

@@ -1,4 +1,4 @@
-"""The schedule of a job: the groups that wait and run, and what happens to a group that is lost.
+"""The schedule of a job: the groups that wait and run, and the fate of a group that is lost.
 
 A group is lost with its worker: a worker that dies, or one that gives no result for too long. A
 lost group runs again. A group that was lost twice is cut in halves, and an item that was lost twice
@@ -99,7 +99,7 @@ class Schedule(Generic[Item, Result]):
     Args:
         job: Gives the results of failed items.
         groups: The items; a group is run as a whole by one worker.
-        monitor: Learns what runs and what goes wrong.
+        monitor: Learns of running items and of faults.
         limit: When a group counts as hanging.
     """
 
@@ -165,7 +165,7 @@ class Schedule(Generic[Item, Result]):
     def lose(
         self, group: Group[Item], worker: str, reason: str, *, with_machine: bool = False
     ) -> Iterator[Result]:
-        """Run a group again whose worker died; give the results of what was lost twice.
+        """Run a group again whose worker died; give the results of items that were lost twice.
 
         Args:
             group: The group.

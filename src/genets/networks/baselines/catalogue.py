@@ -12,7 +12,7 @@ from genets.structure.published import PublishedNetwork, PublishedNetworks
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline(PublishedNetwork):
-    """A network to compare with, and what was published about it."""
+    """A network to compare with, and its published facts."""
 
     def network(self, num_classes: int = 1000, pretrained: bool = False) -> nn.Module:
         """Build the network.

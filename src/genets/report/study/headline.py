@@ -1,4 +1,4 @@
-"""The top of the page of a study: the result in one sentence, in a table, and what to do next."""
+"""The top of the page of a study: the result in one sentence, in a table, and the next step."""
 
 from __future__ import annotations
 

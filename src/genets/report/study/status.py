@@ -78,7 +78,7 @@ def warning_lines(status: SearchStatus) -> list[str]:
 
 
 def status_tables(status: SearchStatus) -> Iterator[Table]:
-    """The phases, and the predicted frontier or what was selected."""
+    """The phases, and the predicted frontier or the selected structures."""
     yield _phases_table(status)
     if status.frontier:
         yield _frontier_table(status.frontier, status.metric)

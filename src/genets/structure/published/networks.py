@@ -25,7 +25,7 @@ class UnknownBaselineError(GenetsError, KeyError):
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedNetwork:
-    """A network and what was published about it.
+    """A network and its published facts.
 
     Attributes:
         name: The name.

@@ -103,7 +103,7 @@ class RunSettings:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
-        """Read what `to_json` gave. Raises GenetsError."""
+        """Read the output of `to_json`. Raises GenetsError."""
         record = dict(record)
         if isinstance(record.get("recipe"), Mapping):  # runs that recorded no precision were fp32
             record["recipe"] = {"precision": "fp32", **record["recipe"]}

@@ -81,7 +81,7 @@ class TrainingState(Student):
 
 
 def scored_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of the network that was scored, from what `TrainingState.tensors` returned."""
+    """The state of the network that was scored, from the output of `TrainingState.tensors`."""
     return strip_prefix(AVERAGE, tensors) or strip_prefix(NETWORK, tensors)
 
 

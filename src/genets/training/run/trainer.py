@@ -58,7 +58,7 @@ class Trainer:
     """Trains to the end of a recipe, from the last checkpoint where there is one.
 
     Each step seeds its random numbers from the seed and the number of the step, and each epoch
-    seeds its images. A continued run therefore does not depend on what its process did before.
+    seeds its images. A continued run therefore does not depend on earlier work of its process.
 
     Args:
         state: The network in training.

@@ -40,7 +40,7 @@ ENDS = {
 
 @dataclass(frozen=True)
 class TaskState:
-    """What SLURM says about a task.
+    """The state of a task, from SLURM.
 
     Attributes:
         state: The long name of its state, such as PENDING.
@@ -158,7 +158,7 @@ def outside_job() -> Iterator[None]:
 
 
 def describe_parameters(parameters: Mapping[str, Any]) -> str:
-    """Give what a task asks for, such as `partition gpu, 60 minutes, 4 CPUs, 1 GPU`."""
+    """Give the resources of a task, such as `partition gpu, 60 minutes, 4 CPUs, 1 GPU`."""
     parts = [f"partition {parameters['partition']}"] if "partition" in parameters else []
     parts.append(counted(parameters["time"], "minute"))
     parts.append(counted(parameters["cpus_per_task"], "CPU"))

@@ -1,4 +1,4 @@
-"""A SLURM cluster, as a user names it: what each worker gets, and what SLURM says to that."""
+"""A SLURM cluster, as a user names it: the resources of each worker, and SLURM's reply."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ CPUS_WITH_GPU = 4  # they read the images
 class SlurmCluster:
     """A SLURM cluster that runs workers as tasks of job arrays; see `Machines`.
 
-    The study folder and the images must have the same path on every node. What is not named here
-    comes from the variables of sbatch, such as SBATCH_ACCOUNT and SBATCH_QOS.
+    The study folder and the images must have the same path on every node. Other options of sbatch
+    come from the variables of sbatch, such as SBATCH_ACCOUNT and SBATCH_QOS.
 
     Attributes:
         partition: The partition; None for the default of the cluster.

@@ -3,7 +3,7 @@
     plan.json        the items of each group, as texts
     claims/GROUP     the task that runs a group, or `driver` where no task may run the group
     results/GROUP    the results of a group that the driver has not taken yet
-    tasks/TASK       what a task says about itself
+    tasks/TASK       the status of a task
     arrays/          the files of submitit: submitted tasks and their output
 
 Every file is written completely or not at all. A claim is a symbolic link whose text names the
@@ -36,7 +36,7 @@ DIGEST_BYTES = 8
 
 @dataclass(frozen=True)
 class TaskStatus:
-    """What a task says about itself.
+    """The status of a task, which the task writes.
 
     Attributes:
         host: The name of its machine.
@@ -160,7 +160,7 @@ class Exchange:
             (self._claims / name).unlink(missing_ok=True)
 
     def release_all(self, task: str) -> None:
-        """Release what a task claimed before SLURM put it back into the queue."""
+        """Release the groups that a task claimed before SLURM put it back into the queue."""
         for name, owner in self.claims().items():
             if owner == task and not self.has_results(name):
                 self.release(name)
@@ -211,12 +211,12 @@ class Exchange:
         return {} if stored is None else stored.results
 
     def save_status(self, task: str, status: TaskStatus) -> None:
-        """Store what a task says about itself."""
+        """Store the status of a task."""
         with self._explained():
             write_json(self._tasks / task, to_plain(status))
 
     def statuses(self) -> dict[str, TaskStatus]:
-        """Give what each task says about itself."""
+        """Give the status of each task."""
         with self._explained():
             read = {path.name: _read(path, TaskStatus) for path in _files(self._tasks)}
         return {name: status for name, status in read.items() if status is not None}

@@ -32,7 +32,7 @@ ENDED_BY_WILL = ("CANCELLED", "COMPLETED")
 
 @dataclass(frozen=True)
 class _End:
-    """The end of a task: when the driver saw it, and what SLURM said."""
+    """The end of a task: the time when the driver saw it, and the state that SLURM gave."""
 
     seen_at: float
     state: TaskState
@@ -100,7 +100,7 @@ class WatchedTasks:
         _log.info("%s on %s: %s", counted(count, "task"), self._cluster, ", ".join(numbers))
 
     def cancel(self) -> None:
-        """Cancel the tasks; what is finished stays in the folder for the next driver."""
+        """Cancel the tasks; finished results stay in the folder for the next driver."""
         try:
             self._arrays.cancel()
         except WorkersError as error:
@@ -139,9 +139,9 @@ class WatchedTasks:
         Raises WorkersError where further tasks would be of no use.
 
         Args:
-            states: What SLURM says, not older than the owners.
+            states: The states of the run's tasks, not older than the owners.
             owners: The tasks that have taken a group.
-            statuses: What the tasks say.
+            statuses: The statuses that tasks wrote, by task.
         """
         self._log_wait(states)
         live = {task for task, state in states.items() if state.is_live}

@@ -227,7 +227,7 @@ class _Run(Generic[Item, Result]):
         return results
 
     def _check_tasks(self) -> Iterator[Result]:
-        """Replace tasks that died, and give the results of what is lost twice."""
+        """Replace tasks that died, and give the results of items that are lost twice."""
         claims = self._own_claims()  # before the states, which may then only be newer
         states = self._tasks.states()
         if states is None:
