@@ -61,7 +61,7 @@ def select(
     train: Annotated[
         bool,
         option(
-            "Train the network in OUT, as the study trains its winner.",
+            "Train the network in OUT, with the recipe and the teacher of the winner.",
             panel=OUTPUT,
             name="--train",
         ),
