@@ -57,8 +57,8 @@ class FakeActivity:
     delay_s: the seconds that threads have waited for a CPU; a test adds to them.
     """
 
-    def __init__(self, device: FakeDevice, *, cpus: int = 2, others: float = 0.0) -> None:
-        self.device, self.cpus, self.others = device, cpus, others
+    def __init__(self, device: FakeDevice, *, cores: int = 2, others: float = 0.0) -> None:
+        self.device, self.cores, self.others = device, cores, others
         self.cpu_s, self.switches = 0.0, 0
         self.delay_s: float | None = 0.0
 

@@ -21,7 +21,7 @@ from json_keys import check_keys
 class Load:
     """Others use `others` of two CPUs; time passes only in `sleep`."""
 
-    cpus = 2
+    cores = 2
 
     def __init__(self, others: float) -> None:
         self.others, self.now_s = others, 0.0

@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 
 from genets.core import host
-from genets.core.host import available_bytes, container_memory, count_cpus, cpu_quota, usable_cpus
-from genets.latency import target
+from genets.core.host import (
+    available_bytes,
+    container_memory,
+    count_cpus,
+    cpu_quota,
+    physical_cores,
+    usable_cores,
+    usable_cpus,
+)
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:
@@ -26,8 +33,8 @@ def write(folder: Path, files: dict[str, str]) -> Path:
         ({}, None),
         ({"cpu.max": "max 100000\n"}, None),
         ({"cpu.max": "200000 100000\n"}, 2),
-        ({"cpu.max": "150000 100000\n"}, 2),
-        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "50000 100000\n"}, 0.5),
         ({"cpu.max": "damaged"}, None),
         ({"cpu.max": "0 0"}, None),
         ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
@@ -86,19 +93,30 @@ def test_the_available_memory_is_the_smaller_limit(tmp_path, limit, meminfo, lef
 
 
 @pytest.mark.parametrize(
-    ("affinity", "quota", "cpus"),
-    [({0, 1, 2, 3}, None, 4), ({0, 1, 2, 3}, 2, 2), ({5}, 3, 1), ({5, 7}, 64, 2)],
+    ("affinity", "quota", "cpus", "cores"),
+    [
+        ({0, 1, 2, 3}, None, 4, 4),
+        ({0, 1, 2, 3}, 2.0, 2, 2),
+        ({0, 1, 2, 3}, 2.5, 3, 2),
+        ({0, 1, 2, 3}, 0.5, 1, 1),
+        ({5}, 3.0, 1, 1),
+        ({5, 7}, 64.0, 2, 2),
+        ({0, 1, 32, 33}, None, 4, 2),
+        ({0, 1, 32, 33}, 3.0, 3, 2),
+    ],
 )
-def test_a_process_counts_the_cpus_that_it_may_use(monkeypatch, affinity, quota, cpus) -> None:
-    """The machine has 64 CPUs."""
+def test_a_process_counts_the_cpus_that_it_may_use(
+    monkeypatch, affinity, quota, cpus, cores
+) -> None:
+    """The machine has 64 CPUs, and each of its 32 cores has two of them: 0 and 32, and so on."""
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: affinity, raising=False)
     monkeypatch.setattr(host, "cpu_quota", lambda: quota)
     assert usable_cpus() == affinity
     assert count_cpus() == cpus
-    monkeypatch.setattr(target, "cpu_quota", lambda: quota)
-    monkeypatch.setattr(target, "_read_siblings", str)  # each core has one CPU
-    assert target.physical_cores() == cpus
+    monkeypatch.setattr(host, "_read_siblings", lambda cpu: f"{cpu % 32},{cpu % 32 + 32}")
+    assert usable_cores() == len({cpu % 32 for cpu in affinity})
+    assert physical_cores() == cores
 
 
 def test_a_system_without_affinity_has_all_its_cpus(monkeypatch) -> None:

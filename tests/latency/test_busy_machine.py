@@ -167,12 +167,12 @@ def test_an_interval_that_is_wide_on_either_side_is_disturbed(
     assert m.disturbances == (WIDE,)
 
 
-@pytest.mark.parametrize(("cpus", "cause"), [(64, WIDE), (4, "other processes used 3.0 CPUs")])
-def test_processes_that_leave_enough_cpus_are_not_named(
-    fake_engine, device, activity, cpus: int, cause: str
+@pytest.mark.parametrize(("cores", "cause"), [(64, WIDE), (4, "other processes used 3.0 CPUs")])
+def test_processes_that_leave_enough_cores_are_not_named(
+    fake_engine, device, activity, cores: int, cause: str
 ) -> None:
     """Beside one thread, other processes may use 31.7 of 64 CPUs, or 1.7 of 4."""
-    activity.cpus, activity.others = cpus, 3.0
+    activity.cores, activity.others = cores, 3.0
     fake_engine(lambda *_: 0.1)
     speeds = itertools.cycle([1.0, 2.0])
     device.slowness = lambda now_s: next(speeds)
@@ -267,16 +267,16 @@ def test_waiting_uses_less_of_the_time_limit_than_running(device, activity) -> N
 
 
 @pytest.mark.parametrize(
-    ("cpus", "others", "threads", "expected"),
+    ("cores", "others", "threads", "expected"),
     [(2, 2.0, 2, 1), (2, 1.0, 2, 1), (8, 2.0, 8, 4), (8, 1.0, 8, 6), (8, 8.0, 8, 1),
      (64, 40.0, 8, 1), (8, None, 8, 1)],
 )  # fmt: skip
-def test_fewer_threads(cpus: int, others: float | None, threads: int, expected: int) -> None:
-    fewer = fewer_threads(cpus, others, threads)
+def test_fewer_threads(cores: int, others: float | None, threads: int, expected: int) -> None:
+    fewer = fewer_threads(cores, others, threads)
     assert fewer == expected
     if others is not None and expected > 1:
-        assert others <= max_other_cpus(cpus, expected)
-        assert others > max_other_cpus(cpus, expected + 1)
+        assert others <= max_other_cpus(cores, expected)
+        assert others > max_other_cpus(cores, expected + 1)
 
 
 class Sleeper:
@@ -332,7 +332,7 @@ def test_the_counters_of_this_machine_grow() -> None:
     first, start = activity.process(), activity.machine()
     sum(range(200_000))
     second, end = activity.process(), activity.machine()
-    assert activity.cpus >= 1
+    assert activity.cores >= 1
     assert second.cpu_s > first.cpu_s
     assert second.switches >= first.switches
     if start is None or end is None:

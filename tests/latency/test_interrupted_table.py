@@ -430,7 +430,7 @@ def test_readings_without_a_visit_do_not_count(tmp_path) -> None:
 
 def test_a_file_of_an_older_version_has_no_readings(engine, complete, device, tmp_path) -> None:
     file = tmp_path / "t.visits.jsonl"
-    device.activity = FakeActivity(device, cpus=64, others=2.0)
+    device.activity = FakeActivity(device, cores=64, others=2.0)
     interrupt(device, file, 300)
     lines = file.read_text().splitlines(keepends=True)
     old = [line for line in lines if '"readings"' not in line]
@@ -443,7 +443,7 @@ def test_a_file_of_an_older_version_has_no_readings(engine, complete, device, tm
 
 
 def test_the_load_of_a_resumed_table_is_that_of_all_its_timings(engine, device, tmp_path) -> None:
-    device.activity = FakeActivity(device, cpus=64, others=2.0)
+    device.activity = FakeActivity(device, cores=64, others=2.0)
     finished, interrupted = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     assert build(finished).environment["other_cpus"] == pytest.approx(2.0)
     device.windows.clear()

@@ -7,10 +7,11 @@ import torch
 
 from genets.cli.target_options import make_target
 from genets.core.errors import TargetError
+from genets.core.host import physical_cores
 from genets.latency import ENGINES, Target, measure
 from genets.latency.engines import torch_engine
 from genets.latency.engines.onnxruntime_engine import PROVIDERS
-from genets.latency.target import ENGINE_PROVIDERS, physical_cores
+from genets.latency.target import ENGINE_PROVIDERS
 
 
 @pytest.mark.parametrize(

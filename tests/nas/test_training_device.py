@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genets.latency.target import physical_cores
+from genets.core.host import physical_cores
 from genets.nas.workers import devices
 from genets.nas.workers.devices import (
     assign_device,

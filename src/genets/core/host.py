@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
 from pathlib import Path
 
@@ -86,8 +87,22 @@ def usable_cpus() -> set[int]:
     return set(range(os.cpu_count() or 1))
 
 
-def cpu_quota(folder: Path = CGROUP) -> int | None:
-    """The CPUs whose time the container may use, rounded up; None without a limit."""
+def usable_cores() -> int:
+    """Count the physical cores on which this process may run."""
+    return len({_read_siblings(cpu) for cpu in usable_cpus()})
+
+
+def _read_siblings(cpu: int) -> str:
+    """The list of logical CPUs that share a physical core, equal for all of them."""
+    siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    try:
+        return siblings.read_text(encoding="ascii").strip()
+    except OSError:
+        return str(cpu)
+
+
+def cpu_quota(folder: Path = CGROUP) -> float | None:
+    """The CPUs whose time the container may use, such as 1.5; None without a limit."""
     for names in QUOTA_FILES:
         try:
             texts = [(folder / name).read_text(encoding="ascii") for name in names]
@@ -95,14 +110,23 @@ def cpu_quota(folder: Path = CGROUP) -> int | None:
         except (OSError, ValueError):  # ValueError: "max" in version 2
             continue
         if quota > 0 and period > 0:  # -1 in version 1: no limit
-            return -(-quota // period)
+            return quota / period
     return None
 
 
 def count_cpus() -> int:
     """Count the logical CPUs that this process may use, by its affinity and container quota."""
     count = len(usable_cpus())
-    return max(1, min(count, cpu_quota() or count))
+    return min(count, math.ceil(cpu_quota() or count))
+
+
+def physical_cores() -> int:
+    """Count the physical cores whose time a run may use up, by affinity and container quota.
+
+    With a quota of 1.5 CPUs, two threads would be stopped for a part of each period.
+    """
+    cores = usable_cores()
+    return max(1, min(cores, math.floor(cpu_quota() or cores)))
 
 
 def cpu_info(key: str) -> str:

@@ -15,11 +15,11 @@ import torch
 
 from genets.core.errors import TargetError, first_line
 from genets.core.gpu import device_memory, has_cuda
-from genets.core.host import available_bytes, count_cpus
+from genets.core.host import available_bytes, count_cpus, physical_cores
 from genets.latency.engines import ENGINES
 from genets.latency.engines.activity import Activity, SystemActivity
 from genets.latency.environment import PACKAGES, describe_environment, installed_versions
-from genets.latency.target import AUTO, DEVICES, ENGINE_PROVIDERS, Target, physical_cores
+from genets.latency.target import AUTO, DEVICES, ENGINE_PROVIDERS, Target
 from genets.latency.timing.calm import watch_other_cpus
 from genets.latency.timing.watch import max_other_cpus
 
@@ -120,7 +120,7 @@ def _threads() -> dict[str, Any]:
 
 def _load(activity: Activity, sleep: Callable[[float], None]) -> dict[str, Any]:
     others = watch_other_cpus(activity, sleep)
-    limit = max_other_cpus(activity.cpus, physical_cores())
+    limit = max_other_cpus(activity.cores, physical_cores())
     return {
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "other_cpus": others,

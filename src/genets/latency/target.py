@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from genets.core.errors import TargetError, unknown_name
-from genets.core.host import cpu_quota, usable_cpus
+from genets.core.host import physical_cores
 
 # The names of the engines and, where an engine has providers, their names. The engines themselves
 # are in `genets.latency.engines`, which imports PyTorch. A misspelt name is refused without it.
@@ -171,18 +171,3 @@ def _check_integer(field: str, value: object, maximum: int) -> None:
     """By hand, because `genets --help` imports this module and pydantic would slow it down."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= maximum:
         raise TargetError(f"{field} must be an integer from 1 to {maximum}, not {value!r}")
-
-
-def physical_cores() -> int:
-    """Count the physical cores that this process may use, by its affinity and container quota."""
-    cores = len({_read_siblings(cpu) for cpu in usable_cpus()})
-    return max(1, min(cores, cpu_quota() or cores))
-
-
-def _read_siblings(cpu: int) -> str:
-    """The list of logical CPUs that share a physical core, equal for all of them."""
-    siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-    try:
-        return siblings.read_text(encoding="ascii").strip()
-    except OSError:
-        return str(cpu)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from genets.core.host import usable_cpus
+from genets.core.host import usable_cores, usable_cpus
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,11 @@ class Activity(Protocol):
     """Reads the counters of the operating system."""
 
     @property
-    def cpus(self) -> int:
-        """The number of CPUs that this process may use."""
+    def cores(self) -> int:
+        """The number of physical cores on which this process may run.
+
+        Two threads on one core slow each other down, so its second logical CPU is no free CPU.
+        """
 
     def process(self) -> ProcessCounters:
         """Read the counters of this process, which takes microseconds."""
@@ -74,8 +77,8 @@ class SystemActivity:
         weakref.finalize(self, _close_all, self._files)
 
     @property
-    def cpus(self) -> int:
-        return len(usable_cpus())
+    def cores(self) -> int:
+        return usable_cores()
 
     def process(self) -> ProcessCounters:
         usage = resource.getrusage(resource.RUSAGE_SELF)

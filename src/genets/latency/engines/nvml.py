@@ -127,8 +127,9 @@ class NvmlCounters:
         """See `GpuCounters.other_processes`.
 
         A process that only holds memory, such as an idle notebook, does not count where the driver
-        reports the use of each process. In a container, the driver reports process numbers of the
-        host, so this process is not found by its number; but it is always one of them.
+        reports the use of each process. In a container, the driver may report process numbers of
+        the host, in one list or in both. Then this process is not found by its number, but it is
+        always one of those that compute.
         """
         processes = self._ask("nvmlDeviceGetComputeRunningProcesses", of=self._device)
         holders = None if processes is None else {process.pid for process in processes}
@@ -136,13 +137,12 @@ class NvmlCounters:
         if samples is not None:
             recent = (each for each in samples if each.timeStamp > self._since)
             users = {each.pid for each in recent if each.smUtil > 0}
-            if holders is not None:  # programs that draw the screen are no holders
-                users &= holders
+            if holders is not None and not users.isdisjoint(holders):
+                users &= holders  # programs that draw the screen are no holders
         if users is None:
             return None
-        own = os.getpid()
-        if holders is not None and own in holders:
-            return len(users - {own})
+        if holders is not None and not users.isdisjoint(holders) and os.getpid() in holders:
+            return len(users - {os.getpid()})
         return max(0, len(users) - 1)
 
     def utilization(self) -> float | None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from genets.core.errors import TargetError, first_line
 from genets.core.files import write_atomic
-from genets.core.host import keep_freed_memory
+from genets.core.host import keep_freed_memory, usable_cores
 from genets.latency.engines.base import (
     MODEL_NAME,
     Predict,
@@ -248,10 +248,14 @@ def _core() -> Any:
 
 
 def _settings(target: Target) -> dict[str, Any]:
+    threads = target.resolved().threads
+    assert threads is not None
     return {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
-        "INFERENCE_NUM_THREADS": target.resolved().threads,
+        "INFERENCE_NUM_THREADS": threads,
+        # Otherwise OpenVINO runs at most one thread on each physical core, without a message.
+        "ENABLE_HYPER_THREADING": threads > usable_cores(),
         "INFERENCE_PRECISION_HINT": HINTS[target.precision],
     }
 

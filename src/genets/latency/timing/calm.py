@@ -48,7 +48,7 @@ def wait_until_calm(
     activity = activity or SystemActivity()
     threads = target.resolved().threads
     assert threads is not None
-    limit = max_other_cpus(activity.cpus, threads)
+    limit = max_other_cpus(activity.cores, threads)
 
     def check() -> tuple[bool, float | None]:
         others = watch_other_cpus(activity, sleep)
@@ -121,6 +121,6 @@ def count_idle_threads(
     threads = target.resolved().threads
     assert threads is not None
     others = watch_other_cpus(activity, sleep)
-    if others is None or others <= max_other_cpus(activity.cpus, threads):
+    if others is None or others <= max_other_cpus(activity.cores, threads):
         return threads
-    return fewer_threads(activity.cpus, others, threads)
+    return fewer_threads(activity.cores, others, threads)

@@ -208,7 +208,7 @@ def measure(
     threads = measured.target.threads
     if not measured.disturbed or not target.is_cpu or target.threads or threads in (None, 1):
         return measured
-    fewer = fewer_threads(SystemActivity().cpus, measured.other_cpus, threads)
+    fewer = fewer_threads(SystemActivity().cores, measured.other_cpus, threads)
     again = measure_on(replace(target, threads=fewer))
     return min(measured, again, key=lambda each: (each.disturbed, each.high_ms_per_image))
 

@@ -16,7 +16,7 @@ from genets.latency.engines.base import DeviceClock, Run
 
 # A window whose threads waited for a CPU for a larger share of its time was interrupted.
 MAX_DELAY_SHARE = 0.01
-# Other processes may use half of the CPUs that a run leaves free, because all processes share
+# Other processes may use half of the cores that a run leaves free, because all processes share
 # caches, memory and clock frequency; and this much more, for the services of the system.
 FREE_SHARE, SERVICE_CPUS = 0.5, 0.2
 # Where delays are not counted: more involuntary context switches than the system's services cause.
@@ -71,20 +71,23 @@ class ActivityWatch:
         others = self.other_cpus()
         if self._activity is None or self._threads is None or others is None:
             return None
-        return others <= max_other_cpus(self._activity.cpus, self._threads)
+        return others <= max_other_cpus(self._activity.cores, self._threads)
 
 
-def max_other_cpus(cpus: int, threads: int) -> float:
-    """The number of CPUs that others may use beside runs on `threads` threads."""
-    return FREE_SHARE * max(0, cpus - threads) + SERVICE_CPUS
+def max_other_cpus(cores: int, threads: int) -> float:
+    """The number of CPUs that others may use beside runs on `threads` threads.
+
+    cores: Physical cores on which this process may run.
+    """
+    return FREE_SHARE * max(0, cores - threads) + SERVICE_CPUS
 
 
-def fewer_threads(cpus: int, others: float | None, threads: int) -> int:
+def fewer_threads(cores: int, others: float | None, threads: int) -> int:
     """Choose the number of threads on a busy machine.
 
     Args:
-        cpus: CPUs that this process may use.
-        others: How many of them others use; None if unknown.
+        cores: Physical cores on which this process may run.
+        others: How many CPUs others use; None if unknown.
         threads: The number of threads for which the CPUs are too busy.
 
     Returns:
@@ -93,5 +96,5 @@ def fewer_threads(cpus: int, others: float | None, threads: int) -> int:
     """
     smaller = range(threads - 1, 1, -1)
     fitting = (count for count in smaller if others is not None
-               and others <= max_other_cpus(cpus, count))  # fmt: skip
+               and others <= max_other_cpus(cores, count))  # fmt: skip
     return next(fitting, 1)

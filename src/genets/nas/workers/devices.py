@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from genets.core.gpu import check_free_memory
-from genets.core.host import count_cpus
-from genets.latency.target import physical_cores
+from genets.core.host import count_cpus, physical_cores
 
 
 def list_devices(device: str) -> list[str]:

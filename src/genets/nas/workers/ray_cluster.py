@@ -27,9 +27,8 @@ from genets.core.errors import (
     install_hint,
     shown,
 )
-from genets.core.host import available_bytes, count_cpus
+from genets.core.host import available_bytes, count_cpus, physical_cores
 from genets.core.validation import check_fields
-from genets.latency.target import physical_cores
 from genets.nas.workers.devices import list_devices
 from genets.nas.workers.job import ProcessesPerGpu
 from genets.nas.workers.ray_plan import nodes_for, plan_workers
