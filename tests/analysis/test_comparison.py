@@ -330,7 +330,7 @@ def test_rows_from_other_conditions_are_refused(lab, tmp_path, monkeypatch):
         compare([candidate("a", seed=7)], [SMALL], file=file)
     other = {"device_name": "another", "threads": 1, "packages": {}}
     monkeypatch.setattr("genets.analysis.comparison.rows.describe_environment", lambda t: other)
-    with pytest.raises(GenetsError, match="device_name: a device in the file, another here"):
+    with pytest.raises(GenetsError, match="device: a device in the file, another here"):
         compare([candidate("a")], [SMALL], file=file)
     compare([candidate("a")], [LARGE], file=file)  # nothing there to use again
 
@@ -448,3 +448,16 @@ def test_a_row_must_be_one_or_the_other(lab):
     (row,) = compare([candidate("a")], [SMALL]).rows
     with pytest.raises(AssertionError):
         replace(row, error="and a reason")
+
+
+def test_a_device_of_which_nothing_was_measured_is_not_asked(lab, tmp_path, monkeypatch):
+    """Such as the GPU of another machine: its rows have their reason alone."""
+    lab.failing, file = {"a": "this machine has no CUDA device"}, tmp_path / "rows.json"
+    compare([candidate("a")], [SMALL], file=file)
+
+    def refuse(target: Target) -> None:
+        raise AssertionError("Torch not compiled with CUDA enabled")
+
+    monkeypatch.setattr("genets.analysis.comparison.rows.describe_environment", refuse)
+    (row,) = compare([candidate("a")], [SMALL], file=file).rows
+    assert row.error == "this machine has no CUDA device"

@@ -196,7 +196,7 @@ def test_a_device_that_fails_keeps_the_finished_visits(engine, complete, device,
             )
             for size in ("0", "-1", "true", "1e3", "99999", "NaN")
         ],
-        (lambda text: text.replace('"torch": "', '"torch": "0'), "it has another conditions"),
+        (lambda text: text.replace('"torch": "', '"torch": "0'), "it has another torch"),
     ],
 )
 def test_a_file_that_does_not_fit_is_ignored(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,6 +25,23 @@ INSTRUCTION_SETS = {
 }  # fmt: skip
 ONEDNN_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 
+# The conditions that must be equal for latencies to be compared, with their names in messages.
+# Two machines with one device name may differ in the kind of their CPU.
+CONDITIONS = {
+    "device_name": "device",
+    "threads": "threads",
+    "driver": "driver",
+    "cuda": "cuda",
+    "cudnn": "cudnn",
+    "allow_tf32": "TF32 in cuDNN",
+    "capability": "capability",
+    "instruction_sets": "instruction sets",
+    "onednn_max_isa": "limit of oneDNN's instruction sets",
+}
+PACKAGE_VERSIONS, NOMINAL_MHZ = "packages", "nominal_mhz"
+RECORDED_CONDITIONS = (*CONDITIONS, PACKAGE_VERSIONS, NOMINAL_MHZ)
+SAME_CLOCK = 0.05  # relative difference of the nominal clocks of one class
+
 
 def describe_environment(target: Target) -> dict[str, Any]:
     """Return device, driver, versions, threads and clocks; a value that is unreadable is None.
@@ -35,11 +52,37 @@ def describe_environment(target: Target) -> dict[str, Any]:
     return {
         **device,
         "threads": target.resolved().threads,
-        "packages": installed_versions((*PACKAGES, *ENGINES[target.engine].packages)),
+        PACKAGE_VERSIONS: installed_versions((*PACKAGES, *ENGINES[target.engine].packages)),
         "python": platform.python_version(),
         "system": platform.platform(),
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
+
+
+def differing_conditions(
+    stored: Mapping[str, Any], here: Mapping[str, Any], packages: Iterable[str] | None = None
+) -> dict[str, tuple[Any, Any]]:
+    """Compare the conditions of a stored latency with those of this process.
+
+    Args:
+        stored: The environment that was recorded with the latency. A condition that it lacks, as
+            in records of older versions, is not compared.
+        here: The output of `describe_environment`.
+        packages: The packages whose versions are compared; None compares all recorded packages.
+
+    Returns:
+        The stored value and the present value of each condition that differs, by its name in
+        messages.
+    """
+    pairs = {word: (stored[key], here.get(key)) for key, word in CONDITIONS.items()
+             if key in stored}  # fmt: skip
+    then, now = stored.get(PACKAGE_VERSIONS, {}), here.get(PACKAGE_VERSIONS, {})
+    for name in dict.fromkeys((*then, *now)) if packages is None else packages:
+        pairs[name] = (then.get(name), now.get(name))
+    old_mhz, new_mhz = stored.get(NOMINAL_MHZ), here.get(NOMINAL_MHZ)
+    if isinstance(old_mhz, int) and new_mhz and abs(old_mhz / new_mhz - 1) > SAME_CLOCK:
+        pairs["nominal clock"] = (f"{old_mhz} MHz", f"{new_mhz} MHz")
+    return {word: (old, new) for word, (old, new) in pairs.items() if old != new}
 
 
 def _describe_cpu() -> dict[str, Any]:
@@ -49,7 +92,7 @@ def _describe_cpu() -> dict[str, Any]:
         "capability": torch.backends.cpu.get_cpu_capability(),
         "instruction_sets": _instruction_sets(),
         "onednn_max_isa": next((os.environ[n] for n in ONEDNN_LIMITS if n in os.environ), None),
-        "nominal_mhz": _nominal_mhz(),
+        NOMINAL_MHZ: _nominal_mhz(),
         "cpus": os.cpu_count(),
         "freed_memory_kept": keep_freed_memory(),
         "governor": _read(frequency / "scaling_governor"),

@@ -17,7 +17,7 @@ from genets.core.output_folder import make_folder
 from genets.core.resumable import differences, take_lock
 from genets.core.validation import from_plain, to_plain
 from genets.latency import Measurement, Target
-from genets.latency.environment import describe_environment
+from genets.latency.environment import describe_environment, differing_conditions
 from genets.latency.timing.clock import find_protocol
 from genets.latency.timing.measurement import Ratio, check_time_limit
 
@@ -25,8 +25,6 @@ Key = tuple[str, Target, int]
 OnUnsaved = Callable[[Path, OSError], None]
 
 VERSION = 2
-# Fields of the environment that must be equal for rows to be compared.
-ENVIRONMENT_FIELDS = ("device_name", "threads", "packages")
 LATENCY_FIELDS = ("ms_per_image", "low_ms_per_image", "high_ms_per_image", "p90_ms_per_image",
                   "p99_ms_per_image", "noisy", "disturbed")  # fmt: skip
 RATIO_FIELDS = ("times_reference", "low_times_reference", "high_times_reference")
@@ -304,16 +302,19 @@ def check_same_conditions(
         GenetsError: A condition of a stored row differs; the message lists each difference.
     """
     for target in stored.targets:
-        environment = describe_environment(target)
-        for row in stored.measured_on(target):
+        rows = stored.measured_on(target)
+        # A target without a measured row, such as a device that this machine lacks, has no say.
+        environment = describe_environment(target) if rows else {}
+        for row in rows:
             m = row.measurement
             assert m is not None
-            then = {name: m.environment.get(name) for name in ENVIRONMENT_FIELDS} | {
+            conditions = differing_conditions(m.environment, environment)
+            then = {name: old for name, (old, _) in conditions.items()} | {
                 "protocol": m.protocol, "time limit": row.time_limit_s, "seed": row.seed,
                 "reference": row.reference and asdict(row.reference),
             }  # fmt: skip
             wanted = reference if reference and row.reference else row.reference
-            now = {name: environment.get(name) for name in ENVIRONMENT_FIELDS} | {
+            now = {name: new for name, (_, new) in conditions.items()} | {
                 "protocol": timing.protocol, "time limit": timing.time_limit_s,
                 "seed": seeds[row.network],
                 "reference": wanted and asdict(wanted),

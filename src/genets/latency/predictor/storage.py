@@ -11,7 +11,7 @@ from genets.core.errors import TargetError
 from genets.core.json_files import check_version
 from genets.core.validation import from_plain, to_plain
 from genets.latency.engines import ENGINES
-from genets.latency.environment import describe_environment
+from genets.latency.environment import describe_environment, differing_conditions
 from genets.latency.predictor.builder import WholeNetwork
 from genets.latency.predictor.probes import BlockProbe, OverheadProbe, Probe, StemOrHeadProbe
 from genets.latency.target import Target
@@ -21,15 +21,6 @@ if TYPE_CHECKING:
     from genets.latency.predictor.table import LatencyTable
 
 VERSION = 2
-CUDA_VERSIONS = ("driver", "cuda", "cudnn")  # in the environment; absent on a CPU
-# The kind of a CPU; two machines with one device name may differ in it. Tables that were made
-# before one of these was recorded are used without it.
-CPU_KIND = {
-    "capability": "capability",
-    "instruction_sets": "instruction sets",
-    "onednn_max_isa": "limit of oneDNN's instruction sets",
-}
-SAME_CLOCK = 0.05  # relative difference of the nominal clocks of one class
 
 
 @dataclass(frozen=True)
@@ -48,28 +39,18 @@ class TableSettings:
 
     def differences(self, table: LatencyTable) -> Iterator[str]:
         """Yield each difference with its values in the table and here."""
-        here, there = describe_environment(self.target), table.environment
         pairs: dict[str, tuple[Any, Any]] = {
             "MasterNet": (str(table.space.master), str(self.space.master)),
             "design space": (table.space.space, self.space.space),
             "target": (table.target.name, self.target.name),
             "number of classes": (table.num_classes, self.num_classes),
-            "device": (there.get("device_name"), here["device_name"]),
-            "threads": (there.get("threads"), here["threads"]),
         }
-        pairs |= {name: (there.get(name), here.get(name)) for name in CUDA_VERSIONS}
-        old_packages, new_packages = there.get("packages", {}), here["packages"]
-        for name in ("torch", *ENGINES[self.target.engine].packages):
-            pairs[name] = (old_packages.get(name), new_packages.get(name))
-        pairs |= {
-            word: (there[name], here.get(name)) for name, word in CPU_KIND.items() if name in there
-        }
+        pairs = {name: (old, new) for name, (old, new) in pairs.items() if old != new}
+        packages = ("torch", *ENGINES[self.target.engine].packages)
+        here = describe_environment(self.target)
+        pairs |= differing_conditions(table.environment, here, packages)
         for name, (old, new) in pairs.items():
-            if old != new:
-                yield f"{name} {old} in the table, {new} here"
-        old_mhz, new_mhz = there.get("nominal_mhz"), here.get("nominal_mhz")
-        if isinstance(old_mhz, int) and new_mhz and abs(old_mhz / new_mhz - 1) > SAME_CLOCK:
-            yield f"nominal clock {old_mhz} MHz in the table, {new_mhz} MHz here"
+            yield f"{name} {old} in the table, {new} here"
 
 
 def table_to_json(table: LatencyTable) -> dict[str, Any]:

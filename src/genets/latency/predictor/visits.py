@@ -21,6 +21,7 @@ from genets.core.files import write_atomic
 from genets.core.json_files import READ_ERRORS, VERSION_KEY, describe_damage
 from genets.core.log import get_logger
 from genets.core.validation import from_plain, to_plain
+from genets.latency.environment import RECORDED_CONDITIONS, differing_conditions
 from genets.latency.predictor.readings import Readings
 from genets.latency.timing.drift import Visit
 
@@ -29,11 +30,6 @@ _log = get_logger(__name__)
 VERSION = 2
 FLUSH_S = 2.0  # a process that is killed loses at most the visits of this time
 PART, READINGS, END = "part", "readings", "end"
-# The conditions under which the times of two processes belong together; see the environment.
-CONDITIONS = (
-    "device_name", "threads", "packages", "driver", "cuda", "cudnn", "capability",
-    "instruction_sets", "onednn_max_isa",
-)  # fmt: skip
 
 
 @dataclass
@@ -65,7 +61,7 @@ class VisitFile:
     Args:
         path: The file; None keeps nothing.
         settings: Plain values that an earlier file must have as well.
-        environment: The conditions of the device; see CONDITIONS.
+        environment: The output of `describe_environment`, of which the conditions count.
         read: Returns the readings of the device since the previous call.
     """
 
@@ -78,8 +74,8 @@ class VisitFile:
     ) -> None:
         self.path = path
         self._read_device = read
-        conditions = {name: environment.get(name) for name in CONDITIONS}
-        self._header = _plain({VERSION_KEY: VERSION, **settings, "conditions": conditions})
+        recorded = {name: environment[name] for name in RECORDED_CONDITIONS if name in environment}
+        self._header = _plain({VERSION_KEY: VERSION, **settings, "conditions": recorded})
         self.choices: dict[str, Any] = {}
         self._recorded: list[Part] = []
         self._done = 0
@@ -97,7 +93,10 @@ class VisitFile:
         except READ_ERRORS as error:
             _log.warning("%s is ignored: it is damaged (%s)", path, describe_damage(error))
         else:
-            different = [name for name in self._header if header.get(name) != self._header[name]]
+            conditions = header.get("conditions", {})
+            different = [name for name in self._header if header.get(name) != self._header[name]
+                         and name != "conditions"]  # fmt: skip
+            different += differing_conditions(conditions, self._header["conditions"])
             if different:
                 _log.warning("%s is ignored: it has another %s", path, ", ".join(different))
                 return
