@@ -6,9 +6,10 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from torch import nn
 
 from genets.core.errors import TargetError
-from genets.latency import Target
+from genets.latency import Target, measure
 from genets.latency.engines.base import explain_failures
 
 NO_COMPILER = "Failed to find C compiler. Please specify via CC environment variable"
@@ -49,3 +50,18 @@ def test_a_cpu_without_memory(text: str) -> None:
     sentence = "batch_size 64 at resolution 8 does not fit into the memory of cpu; use a smaller"
     with pytest.raises(TargetError, match=sentence), explain_failures(Target("cpu"), 8):
         raise RuntimeError(text)
+
+
+def test_a_device_that_fails_while_networks_are_measured(fake_engine, device) -> None:
+    fake_engine(lambda *_: 0.1)
+
+    def slowness(now_s: float) -> float:
+        if now_s > 1.0:
+            raise RuntimeError("CUDA error: the device is lost\nCompile with TORCH_USE_CUDA_DSA")
+        return 1.0
+
+    device.slowness = slowness
+    with pytest.raises(TargetError) as raised:
+        measure(nn.Identity(), Target(engine="fake", batch_size=1), 8)
+    sentence = "device cpu failed while networks were measured: CUDA error: the device is lost"
+    assert str(raised.value) == sentence

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +18,10 @@ from torch import nn
 import genets
 from genets.core.errors import BlockFileError, StructureError
 from genets.data import ImageData
-from genets.latency import LatencyTable, Measurement
+from genets.latency import LatencyTable, Measurement, Target
+from genets.latency.environment import describe_environment
 from genets.latency.export import SCRIPT_FILE
+from genets.latency.predictor.storage import TableSettings
 from genets.nas.candidates.export import OnnxCheck, write_network
 from genets.nas.laboratory import Laboratory
 from genets.nas.search import run_search
@@ -29,7 +32,7 @@ from genets.nas.trials.runner import TrialJob, TrialRunner
 from genets.nas.workers.files import write_inputs
 from genets.networks import own_blocks, save_weights
 from genets.networks.build import BLOCKS
-from genets.structure import BLOCK_TYPES, Structure
+from genets.structure import BLOCK_TYPES, Block, DesignSpace, Structure, zoo
 from genets.training import Recipe
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -179,3 +182,23 @@ def test_a_worker_process_learns_the_types_from_its_job(tmp_path: Path, files: l
         path.unlink()
     TrialRunner(pickle.loads(sent))
     assert {"RepVGG", "ConvNext"} <= BLOCK_TYPES.keys()
+
+
+def test_a_latency_table_is_refused_after_a_block_file_was_edited(files: list[Path]) -> None:
+    file, target = genets.load_blocks(files[0]), Target(threads=1)
+    blocks = (Block("RepVGG", 3, 1.0), Block("XX", 3, 1.0))
+    space = DesignSpace(blocks=blocks).around(zoo["master_small"])
+    assert own_blocks.block_digests(space) == {"RepVGG": file.digest}
+    environment = describe_environment(target) | {"own_blocks": {"RepVGG": file.digest}}
+    table: Any = SimpleNamespace(
+        space=space, target=target, num_classes=10, environment=environment
+    )
+    expected = TableSettings(space, target, 10)
+    assert list(expected.differences(table)) == []
+    environment["own_blocks"] = {"RepVGG": 64 * "0"}
+    (difference,) = expected.differences(table)
+    assert difference == (
+        f"content of the file of RepVGG 000000000000 in the table, {file.digest[:12]} here"
+    )
+    del environment["own_blocks"]  # an older table
+    assert list(expected.differences(table)) == []

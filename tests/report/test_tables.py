@@ -69,6 +69,10 @@ def test_measurement():
     assert "disturbed       │ no" in text
     quick = text_of(measurement_table("quick", Measurement(0.02045, *values[1:])))
     assert "48,900 images per second" in quick
+    assert "trimmed" not in text
+    paper = text_of(measurement_table("paper", replace(Measurement(*values), protocol="paper")))
+    assert "trimmed mean" in paper
+    assert "95 % interval of the median" in paper
 
 
 def test_what_an_export_must_be_fed_is_short():

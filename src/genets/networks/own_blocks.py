@@ -22,7 +22,7 @@ from genets.core.errors import BlockFileError, GenetsError, first_line, shown
 from genets.core.files import write_atomic
 from genets.networks.block_layers import block_stage, read_layers
 from genets.networks.build import BLOCKS
-from genets.structure import BLOCK_TYPES, Block, BlockType
+from genets.structure import BLOCK_TYPES, Block, BlockType, SearchSpace
 
 MAX_RATIO = 64
 _NAME = re.compile(r"[A-Z][A-Za-z]{0,30}")
@@ -171,6 +171,17 @@ def find_block_files(types: Iterable[str]) -> tuple[BlockFile, ...]:
             "file that registers it, loaded with genets.load_blocks(FILE)"
         )
     return tuple(files)
+
+
+def block_digests(space: SearchSpace) -> dict[str, str]:
+    """The SHA-256 of the file of each own block type of a search space, by type.
+
+    A type that was registered without a file is left out.
+    """
+    types = {stage.type for stage in space.master.stages}
+    types |= {block.type for block in space.space.blocks}
+    digests = {name: file.digest for file in _loaded.values() for name in file.types}
+    return {name: digests[name] for name in sorted(types & digests.keys())}
 
 
 def _check(name: str, block: object, ratios: object) -> None:

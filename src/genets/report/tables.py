@@ -109,12 +109,13 @@ def csv_text(records: Sequence[Mapping[str, Any]], names: Sequence[str] | None =
 def measurement_table(name: str, measurement: Measurement) -> Table:
     """One measured network with its conditions."""
     m = measurement
+    interval = "95 % interval" if m.statistic == "median" else "95 % interval of the median"
     noise = {word: f"yes: {text}" for word, text in NOISE_TEXTS.items() if getattr(m, word)}
     return facts_table(
         name,
         [
-            ("median", ms_text(m.ms_per_image)),
-            ("95 % interval", f"{m.low_ms_per_image:.4g} to {ms_text(m.high_ms_per_image)}"),
+            (m.statistic, ms_text(m.ms_per_image)),
+            (interval, f"{m.low_ms_per_image:.4g} to {ms_text(m.high_ms_per_image)}"),
             ("90th percentile", ms_text(m.p90_ms_per_image)),
             ("99th percentile", ms_text(m.p99_ms_per_image)),
             ("throughput", f"{_per_second(m.ms_per_image)} images per second"),

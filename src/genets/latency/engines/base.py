@@ -36,6 +36,9 @@ MODEL_NAME = "network"  # of the files of a model, without a suffix
 # Inductor compiles kernels by Triton on CUDA, which compiles C code to launch them.
 NO_COMPILER = ("Failed to find C compiler", "working triton installation", "TritonMissing")
 
+# Faults of the program, which are no failures of the device.
+OWN_FAULTS = (AssertionError, AttributeError, LookupError, NameError, TypeError)
+
 
 class DeviceClock(Protocol):
     """The only object that reads device time."""
@@ -318,6 +321,25 @@ def explain_failures(target: Target, resolution: int) -> Iterator[None]:
         raise TargetError(f"engine {target.engine} cannot run this network: {error}") from error
     except Exception as error:  # the network's own code and the engine may raise anything
         raise TargetError(_failure_text(error, target, resolution)) from error
+
+
+@contextmanager
+def explain_device_faults(target: Target, event: str, kept: str = "") -> Iterator[None]:
+    """Turn an error of the device, such as a card that disappears, into a TargetError.
+
+    Args:
+        target: The target whose networks run inside the block.
+        event: The work of the block, in the past tense, such as `networks were measured`.
+        kept: The end of the sentence: the results that are kept.
+    """
+    try:
+        yield
+    except (GenetsError, *OWN_FAULTS):
+        raise
+    except Exception as error:  # errors of ONNX Runtime derive from Exception alone
+        raise TargetError(
+            f"device {target.device} failed while {event}: {first_line(error)}{kept}"
+        ) from error
 
 
 def _failure_text(error: Exception, target: Target, resolution: int) -> str:

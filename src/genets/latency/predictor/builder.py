@@ -12,10 +12,9 @@ from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 
-from genets.core.errors import GenetsError, TargetError, first_line
 from genets.core.log import get_logger
 from genets.latency.engines import ENGINES, DeviceClock, Engine, Run
-from genets.latency.engines.base import explain_failures
+from genets.latency.engines.base import explain_device_faults, explain_failures
 from genets.latency.engines.memory import max_prepared_bytes
 from genets.latency.engines.nvml import open_gpu
 from genets.latency.environment import describe_environment
@@ -34,16 +33,16 @@ from genets.latency.target import Target
 from genets.latency.timing.drift import RecordError, TimeEstimate, time_in_rounds
 from genets.latency.timing.gpu_watch import GpuWatch
 from genets.latency.timing.watch import ActivityWatch
+from genets.networks.own_blocks import block_digests
 from genets.structure import SearchSpace, Structure
 
 _log = get_logger(__name__)
 
 CALIBRATION_NETWORKS = 20
+OWN_BLOCKS = "own_blocks"  # in the environment: the digests of the files of own block types
 MASTER_RUNS = 3  # runs of the MasterNet that show how long its runs are
 # The key of the batch size of probes in stored files, which have the earlier name of a probe.
 PROBE_BATCH_SIZE = "piece_batch_size"
-# Faults of the program, which are no failures of the device.
-OWN_FAULTS = (AssertionError, AttributeError, LookupError, NameError, TypeError)
 
 Use = Literal["calibration", "held-out", "correction"]
 
@@ -95,11 +94,13 @@ def time_space(
     engine = ENGINES[target.engine]
     with engine.open(target) as clock:
         environment = describe_environment(target)
-        settings = {
+        settings: dict[str, Any] = {
             "target": target.resolved().to_json(), "master": str(space.master),
             "space": asdict(space.space), "num_classes": num_classes, "seed": seed,
             "time_limit_s": time_limit_s, "held_out": held_out,
         }  # fmt: skip
+        if digests := block_digests(space):
+            environment[OWN_BLOCKS] = settings[OWN_BLOCKS] = digests
         counters = None if target.is_cpu else open_gpu(target.device)
         reader = DeviceReader(clock.activity, GpuWatch(counters))
         file = VisitFile(visits, settings, environment, reader.take)
@@ -269,7 +270,9 @@ class _Session:
 
         self.file.begin_part(len(runs))
         is_timed = part is None or not part.is_finished
-        with self._explained(), self._reading() if is_timed else nullcontext():
+        kept = f"; finished timings are kept in {self.file.path}" if self.file.path else ""
+        explained = explain_device_faults(self.target, "the latency table was timed", kept)
+        with explained, self._reading() if is_timed else nullcontext():
             estimates: dict[Item, TimeEstimate] = time_in_rounds(
                 self.clock,
                 runs,
@@ -302,20 +305,6 @@ class _Session:
                 yield
         finally:
             self.file.add_readings()
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn an error of the device, such as a card that disappears, into a TargetError."""
-        try:
-            yield
-        except (GenetsError, RecordError, *OWN_FAULTS):
-            raise
-        except Exception as error:  # errors of ONNX Runtime derive from Exception alone
-            kept = f"; finished timings are kept in {self.file.path}" if self.file.path else ""
-            raise TargetError(
-                f"device {self.target.device} failed while the latency table was timed: "
-                f"{first_line(error)}{kept}"
-            ) from error
 
     def _target_for(self, item: Item) -> Target:
         return self.target if isinstance(item, Structure) else self.probe_target

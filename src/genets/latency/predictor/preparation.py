@@ -80,6 +80,8 @@ class Room:
     def take(self, item: Item, batch_size: int) -> bool:
         """Add an item; False where it does not fit beside those that were added before."""
         convolutions = list(item_convolutions(item))
+        if not convolutions:  # an own block that is an identity
+            return True
         parameters = sum(each.window * each.per_group * each.outputs for each in convolutions)
         if isinstance(item, Structure | StemOrHeadProbe):
             parameters += convolutions[-1].outputs * self.num_classes

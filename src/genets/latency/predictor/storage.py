@@ -12,9 +12,10 @@ from genets.core.json_files import check_version
 from genets.core.validation import from_plain, to_plain
 from genets.latency.engines import ENGINES
 from genets.latency.environment import describe_environment, differing_conditions
-from genets.latency.predictor.builder import WholeNetwork
+from genets.latency.predictor.builder import OWN_BLOCKS, WholeNetwork
 from genets.latency.predictor.probes import BlockProbe, OverheadProbe, Probe, StemOrHeadProbe
 from genets.latency.target import Target
+from genets.networks.own_blocks import block_digests
 from genets.structure import Block, DesignSpace, SearchSpace, Structure
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ class TableSettings:
             "target": (table.target.name, self.target.name),
             "number of classes": (table.num_classes, self.num_classes),
         }
+        if OWN_BLOCKS in table.environment:
+            then, now = table.environment[OWN_BLOCKS], block_digests(self.space)
+            pairs |= {f"content of the file of {name}": (then.get(name, "missing")[:12],
+                                                         now.get(name, "missing")[:12])
+                      for name in dict.fromkeys((*then, *now))}  # fmt: skip
         pairs = {name: (old, new) for name, (old, new) in pairs.items() if old != new}
         packages = ("torch", *ENGINES[self.target.engine].packages)
         here = describe_environment(self.target)

@@ -144,9 +144,11 @@ def part_effects(part: Part) -> Mapping[Effect, float]:
     block = part.block
     convolutions = list(part.convolutions())
     depth_wise = sum(each.multiply_adds for each in convolutions if each.per_group == 1)
+    # An own block may have no convolution where its widths are equal.
+    total = max(1, sum(each.multiply_adds for each in convolutions))
     effects = {
         ("all", ""): 1.0,
-        ("depth-wise", ""): depth_wise / sum(each.multiply_adds for each in convolutions),
+        ("depth-wise", ""): depth_wise / total,
         ("type", block.type): 1.0,
         ("width", block.type): np.log2(part.width / TYPICAL_WIDTH),
         ("resolution", block.type): np.log2(part.resolution / TYPICAL_RESOLUTION),

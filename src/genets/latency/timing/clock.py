@@ -48,6 +48,7 @@ class Protocol:
             error negligible, at other addresses in memory where the engine can move a network.
             Otherwise a sample is one run.
         estimate: Maps all samples to the latency.
+        estimate_name: The name of this statistic.
         calm_share: Replaces `interval_share` where the CPUs have room. None: `interval_share`.
     """
 
@@ -56,6 +57,7 @@ class Protocol:
     interval_share: float | None
     fills_window: bool
     estimate: Callable[[Array], float]
+    estimate_name: str
     calm_share: float | None = None
 
     def share(self, *, has_room: bool | None) -> float | None:
@@ -66,9 +68,9 @@ class Protocol:
 
 
 PROTOCOLS: dict[str, Protocol] = {
-    "genets-1": Protocol(30, 100, 0.01, True, median),
+    "genets-1": Protocol(30, 100, 0.01, True, median, "median"),
     # Paper, section 3.2: 30 repetitions, highest and lowest 10 % dropped, mean of the rest.
-    "paper": Protocol(30, 30, None, False, trimmed_mean),
+    "paper": Protocol(30, 30, None, False, trimmed_mean, "trimmed mean"),
 }
 
 

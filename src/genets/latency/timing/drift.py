@@ -60,7 +60,7 @@ class Visit(NamedTuple):
     cost_s: float
 
 
-class RecordError(Exception):
+class RecordError(LookupError):
     """Recorded visits are not those that come first with these networks and this generator."""
 
 

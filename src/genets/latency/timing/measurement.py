@@ -13,6 +13,7 @@ from genets.core.errors import TargetError, check_type, unknown_name
 from genets.core.validation import from_plain, to_plain
 from genets.latency.engines import ENGINES, DeviceClock, Prepared
 from genets.latency.engines.activity import SystemActivity
+from genets.latency.engines.base import explain_device_faults
 from genets.latency.engines.nvml import open_gpu
 from genets.latency.environment import describe_environment
 from genets.latency.target import Target
@@ -124,6 +125,11 @@ class Measurement:
     other_cpus: float | None = None
     disturbances: tuple[str, ...] = ()
     ratio: Ratio | None = None
+
+    @property
+    def statistic(self) -> str:
+        """The name of the statistic of the samples that `ms_per_image` is, such as `median`."""
+        return find_protocol(self.protocol).estimate_name
 
     @property
     def ms_per_batch(self) -> float:
@@ -295,7 +301,8 @@ def measure_interleaved(
         base = reference if reference in runs and len(runs) > 1 else None
         watch = ActivityWatch(clock, target.resolved().threads)
         counters = None if target.is_cpu else open_gpu(target.device)
-        with watch_gpu(counters) as gpu:
+        explained = explain_device_faults(target, "networks were measured")
+        with explained, watch_gpu(counters) as gpu:
             samples = sample_interleaved(
                 clock,
                 runs,
@@ -308,9 +315,10 @@ def measure_interleaved(
                 on_progress=on_progress,
             )
         other_cpus, has_room = watch.other_cpus(), watch.has_room()
-        launch_shares = {
-            name: _launch_share(clock, run, samples[name]) for name, run in runs.items()
-        }
+        with explain_device_faults(target, "the launch of networks was timed"):
+            launch_shares = {
+                name: _launch_share(clock, run, samples[name]) for name, run in runs.items()
+            }
     return {
         name: _summarise(
             samples[name],

@@ -159,7 +159,7 @@ def legend(rows: Sequence[ComparisonRow]) -> list[str]:
     lines = []
     if measured:
         lines.append(
-            "±: half of the 95 % interval of the median, at its wider side, in percent of it."
+            "±: the farther end of the 95 % interval of the median, in percent of the latency."
         )
     lines += [
         f"x {name}: the latency as a multiple of the latency of {name}, from samples that were "
@@ -270,7 +270,7 @@ def latency_cell(row: ComparisonRow | None) -> str:
 
 
 def _half_text(middle: float, low: float, high: float) -> str:
-    """Half of an interval, at its wider side, in percent of the value in its middle."""
+    """The distance of the farther end of an interval, in percent of the value."""
     return f"± {100 * max(high - middle, middle - low) / middle:.1f} %"
 
 
