@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,10 +149,28 @@ def test_with_little_memory_the_same_table_is_timed_in_parts(target, table, monk
     shares: list[float] = []
     small = build(target, on_progress=shares.append)
     assert len(turns) > 3
-    assert sum(turns) == len(small.timed_ms) + len(small.networks)
+    in_later_parts = len(turns) - 1  # the MasterNet
+    assert sum(turns) == len(small.timed_ms) + len(small.networks) + in_later_parts
     assert small.timed_ms == pytest.approx(table.timed_ms)
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1.0)
+
+
+def test_the_device_may_change_its_speed_between_two_parts(
+    target, table, device, monkeypatch
+) -> None:
+    """The second part and those after it run on a device that is half as fast."""
+    monkeypatch.setattr(builder, "max_prepared_bytes", lambda target: 10_000_000)
+    turns: list[int] = []
+
+    def time_part(*args: Any, **more: Any) -> Any:
+        turns.append(len(args[1]))
+        device.slowness = lambda now_s: 1.0 if len(turns) == 1 else 2.0
+        return time_in_rounds(*args, **more)
+
+    monkeypatch.setattr(builder, "time_in_rounds", time_part)
+    assert build(target).timed_ms == pytest.approx(table.timed_ms)
+    assert len(turns) > 3
 
 
 def test_probes_of_a_slow_target_are_timed_in_a_small_batch(target, fake_engine) -> None:

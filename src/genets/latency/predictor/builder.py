@@ -196,7 +196,9 @@ class _Session:
 
         Probes and whole networks are timed together. The layout of memory changes the time of a
         small network by a few percent, so a network that is timed separately from its probes would
-        not be their sum.
+        not be their sum. Items that do not fit into memory together are timed in parts. The first
+        item is in each part, because the speed of the device may change between two parts: all
+        times are relative to that item, and have its unit from the first part.
         """
         sized = [(item, self._target_for(item).batch_size) for item in items]
         weights = preparing_weights(sized, self.target)
@@ -204,8 +206,13 @@ class _Session:
         progress = PreparingProgress(on_progress, len(items), weight, time_limit_s)
         timed_s: dict[Item, float] = {}
         part_number, limit = 0, max_prepared_bytes(self.target)
+        link = items[0]
         while len(timed_s) < len(items):
             left, part = items[len(timed_s) :], self.file.next_part()
+            if timed_s:
+                left = [link, *left]
+                progress.items += 1
+                progress.weight += weights[link]
             runs: Mapping[Item, Run] = {}  # those of the part before leave the memory
             if part is not None and part.is_finished and part.size <= len(left):
                 runs = dict.fromkeys(left[: part.size], _not_prepared)
@@ -218,17 +225,20 @@ class _Session:
                     self.num_classes,
                 )
                 size = len(left) if part is None else part.size
-                runs = self._prepare(left[:size], weights, progress, room)
+                runs = self._prepare(left[:size], weights, progress, room, 2 if timed_s else 1)
             if part is not None and len(runs) != part.size:
                 _log.warning("the memory has changed: some items are timed again")
                 self.file.forget()
             try:
-                timed_s |= self._time_prepared(runs, progress, part_number)
+                part_s = self._time_prepared(runs, progress, part_number)
             except RecordError:
                 _log.warning("some recorded visits do not fit: their items are timed again")
                 self.file.forget()
                 progress.weight += sum(weights[item] for item in runs)
                 continue
+            scale = timed_s[link] / part_s[link] if timed_s else 1.0
+            new = (item for item in part_s if item not in timed_s)
+            timed_s |= {item: scale * part_s[item] for item in list(new)}
             part_number += 1
         return timed_s
 
@@ -238,12 +248,13 @@ class _Session:
         weights: Mapping[Item, int],
         progress: PreparingProgress,
         room: Room,
+        at_least: int,
     ) -> dict[Item, Run]:
-        """Prepare the first items, as many as there is room for."""
+        """Prepare the first items, as many as there is room for, and `at_least` that many."""
         runs: dict[Item, Run] = {}
         for item in items:
             start, target = time.perf_counter(), self._target_for(item)
-            if not room.take(item, target.batch_size):
+            if not room.take(item, target.batch_size) and len(runs) >= at_least:
                 break
             runs[item] = prepare_item(self.engine, item, target, self.num_classes)
             self.seconds["preparing"] += time.perf_counter() - start

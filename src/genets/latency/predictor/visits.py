@@ -27,7 +27,7 @@ from genets.latency.timing.drift import Visit
 
 _log = get_logger(__name__)
 
-VERSION = 2
+VERSION = 3
 FLUSH_S = 2.0  # a process that is killed loses at most the visits of this time
 PART, READINGS, END = "part", "readings", "end"
 
