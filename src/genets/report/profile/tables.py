@@ -29,7 +29,8 @@ BATCH_TEXT = (
     "the 95 % intervals of the two latencies touch."
 )
 BLOCK_TEXT = (
-    "The latency of XX with equal parameters is interpolated between its widths. The verdict of "
+    "The latency of XX with equal parameters is interpolated between its widths. Each width is "
+    "timed at another moment, so a change of the device's speed counts as well. The verdict of "
     "the paper is that of section 3.2, where it has one. Unclear: the 95 % intervals of the two "
     "latencies touch."
 )
