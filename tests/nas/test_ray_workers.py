@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import chdir
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from workers_lab import StubJob, StubResult
+from workers_lab import INPUT, StubJob, StubResult
 
 from genets.core.errors import StudyError, WorkersError
 from genets.nas.workers import ray_workers
@@ -373,6 +374,28 @@ class Elsewhere(FakeRay):
             return super().get(call)
         finally:
             hidden.rename(self.folder)
+
+
+class OtherFolder(FakeRay):
+    """Workers whose current folder is not that of the driver."""
+
+    def get(self, call: Call) -> Any:
+        with chdir("/"):
+            return super().get(call)
+
+
+@pytest.mark.parametrize("place", ["study", "../here/study", "link/study"])
+def test_paths_are_those_of_the_driver(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: MortalJob, place: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    job.folder.rename(tmp_path / "here" / "study")
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    (result,) = run(OtherFolder(), replace(job, folder=Path(place)), [("a",)])
+    assert result.text == "ran a"
+    files = {path.name for path in (tmp_path / "here" / "study").iterdir()}
+    assert files == {INPUT, "a.out"}, "and nothing but the output came back"
 
 
 @pytest.fixture

@@ -15,10 +15,12 @@ from genets.core.errors import FullDiskError, GenetsError
 from genets.core.files import write_atomic
 from genets.nas.study.records import Trial
 from genets.nas.trials import weights as kept_weights
+from genets.nas.trials.inherited import InheritedTrialJob
 from genets.nas.trials.weights import TrialWeights
 from genets.networks import build
 from genets.networks import weights as weights_files
 from genets.structure import Structure, SuperBlock
+from genets.training import Recipe
 
 MASTER = Structure.parse(SETTINGS["master"])
 
@@ -93,6 +95,28 @@ def test_a_disk_without_any_room_costs_no_trial(
     kept = TrialWeights(tmp_path / "trials", 10**9)
     kept.save(trial(), stage(0))
     assert not kept.has(trial())
+
+
+@pytest.mark.parametrize("place", ["study/../trials", "link"])
+def test_weights_come_back_by_their_real_path(tmp_path: Path, place: str) -> None:
+    """As from a worker on another machine."""
+    (tmp_path / "study").mkdir()
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "trials")
+    job = InheritedTrialJob(
+        master=MASTER,
+        master_weights=tmp_path / "master.safetensors",
+        data="digits",
+        recipe=Recipe(epochs=1, warmup_epochs=0, batch_size=64),
+        seed=0,
+        steps=1,
+        kept=TrialWeights(tmp_path / place, 10**9),
+    )
+    made = TrialWeights(tmp_path / "made", 10**9)
+    made.save(trial(), stage(0))
+    name = made.path(trial()).name
+    job.store(tmp_path / "trials" / name, made.path(trial()).read_bytes())
+    assert job.kept.has(trial())
 
 
 def test_stored_weights_are_read_exactly(tmp_path: Path) -> None:

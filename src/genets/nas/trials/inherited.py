@@ -23,6 +23,7 @@ from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials.folds import run_in_folds
 from genets.nas.trials.runner import BaseTrialJob, TrialGroups
 from genets.nas.trials.weights import TrialWeights
+from genets.nas.workers.files import ROOT
 from genets.nas.workers.job import Runner
 from genets.networks import build
 from genets.networks.inheritance import inherit
@@ -58,7 +59,7 @@ class InheritedTrialJob(BaseTrialJob):
 
     def store(self, path: Path, content: bytes) -> None:
         """See `workers.job.Job`. Weights that cannot be written cost no result."""
-        folders = {job.kept.folder.absolute(): job.kept for job in self.each_fold()}
+        folders = {job.kept.elsewhere(ROOT).folder: job.kept for job in self.each_fold()}
         folders[path.parent].store(path.name, content)
 
 

@@ -91,7 +91,7 @@ class MasterNetJob:
     @property
     def key(self) -> str:
         """See `workers.job.Job`."""
-        return repr(replace(self.elsewhere(ROOT), readers=0))  # with absolute paths
+        return repr(replace(self.elsewhere(ROOT), readers=0))  # with real paths
 
     @classmethod
     def in_context(cls, context: SearchContext, **values: Any) -> Self:
@@ -148,12 +148,12 @@ class MasterNetJob:
         """See `workers.job.Job`."""
         blocks = [load_blocks(file) for file in self.own_blocks]
         weights = read_files(job.master_weights for job in self.each_fold())
-        return weights | {block.path: block.content for block in blocks}
+        return weights | {_place(ROOT, block.path): block.content for block in blocks}
 
     def elsewhere(self, scratch: Path) -> Self:
         """See `workers.job.Job`. The number of a GPU belongs to the machine of the driver."""
         blocks = [load_blocks(file) for file in self.own_blocks]
-        moved = [replace(block, path=scratch_path(scratch, block.path)) for block in blocks]
+        moved = [replace(block, path=_place(scratch, block.path)) for block in blocks]
         return replace(
             self,
             master_weights=scratch_path(scratch, self.master_weights),
@@ -172,6 +172,11 @@ class MasterNetJob:
     def progress(self, item: Any) -> int:
         """See `workers.job.Job`. A trial begins again."""
         return 0
+
+
+def _place(scratch: Path, block_file: Path) -> Path:
+    """See `scratch_path`. The name stays, because a symbolic link may have another suffix."""
+    return scratch_path(scratch, block_file.parent) / block_file.name
 
 
 OwnJob = TypeVar("OwnJob", bound=MasterNetJob)

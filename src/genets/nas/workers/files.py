@@ -1,7 +1,8 @@
 """Files of a study for a worker that does not see the study folder; they travel as bytes.
 
-A worker has a scratch folder, in which each file has its absolute path on the machine of the
-driver. So the driver knows the place of a file that comes back.
+A worker has a scratch folder, in which each file has its real path on the machine of the driver.
+So the driver knows the place of a file that comes back. Only the driver can find a real path,
+because it depends on the current folder and on symbolic links.
 """
 
 from __future__ import annotations
@@ -15,16 +16,21 @@ ROOT = Path("/")
 
 
 def scratch_path(scratch: Path, path: Path) -> Path:
-    """Give the place in a scratch folder of a file or folder of the driver."""
-    return scratch / path.absolute().relative_to(ROOT)
+    """Give the place in a scratch folder of a file or folder of the driver.
+
+    Args:
+        scratch: The scratch folder; `ROOT` stands for the driver itself, and gives the real path.
+        path: A real path of the driver; where `scratch` is `ROOT`, any path.
+    """
+    return path.resolve() if scratch == ROOT else scratch / path.relative_to(ROOT)
 
 
 def read_files(paths: Iterable[Path]) -> dict[Path, bytes]:
-    """Read files. Raises GenetsError."""
+    """Read files of the driver, and give their contents by their real paths. Raises GenetsError."""
     contents = {}
     for path in paths:
         try:
-            contents[path.absolute()] = path.read_bytes()
+            contents[scratch_path(ROOT, path)] = path.read_bytes()
         except OSError as error:
             raise GenetsError(f"cannot read {str(path)!r}: {error.strerror}") from error
     return contents

@@ -80,10 +80,13 @@ class Job(Protocol[Item_contra, Result_co]):
         """Make the runner of one process. worker: the number of the process, from 0."""
 
     def inputs(self, items: Sequence[Item_contra], /) -> dict[Path, bytes]:
-        """Read the files of this machine that the runners of these items need."""
+        """Read the files of this machine that the runners of these items need, by real paths."""
 
     def elsewhere(self, scratch: Path) -> Self:
-        """Give the job for a worker that has the files in a folder; see `files.scratch_path`."""
+        """Give the job for a worker that has the files in a folder; see `files.scratch_path`.
+
+        Elsewhere than on the driver, the job must have real paths: those of `elsewhere(ROOT)`.
+        """
 
     def with_data(self, data: str) -> Self:
         """Give the job with the same images at another place."""

@@ -29,8 +29,8 @@ class Parcel:
     """A job and the files that it needs, which travel to each machine once.
 
     Attributes:
-        job: The job of the driver.
-        files: The contents by the driver's path.
+        job: The job with real paths of the driver; see `files.scratch_path`.
+        files: The contents by these paths.
         folder: The folder of the images; None for a data set by its name.
     """
 

@@ -17,6 +17,7 @@ from genets.core.errors import GenetsError, WorkersError, counted, first_line
 from genets.core.log import get_logger
 from genets.data import readers_for
 from genets.nas.workers.environment import describe_environment
+from genets.nas.workers.files import ROOT
 from genets.nas.workers.image_folder import read_folder
 from genets.nas.workers.job import Item, Job, Result
 from genets.nas.workers.monitor import Monitor
@@ -124,7 +125,9 @@ class _Run(Generic[Item, Result]):
         items = [item for group in groups for item in group]
         folder = find_data_path(job.data)
         self._image_folder = folder if folder and folder.is_dir() else None
-        self._parcel = self._ray.put(Parcel(job, job.inputs(items), self._image_folder))
+        self._parcel = self._ray.put(
+            Parcel(job.elsewhere(ROOT), job.inputs(items), self._image_folder)
+        )
         self._images: Any = None  # the reference of the images, once a machine lacks them
 
     def results(self) -> Iterator[Result]:
