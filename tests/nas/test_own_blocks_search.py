@@ -174,13 +174,14 @@ def test_a_worker_process_learns_the_types_from_its_job(tmp_path: Path, files: l
     assert isinstance(runner.job.master, Structure)
     assert {"RepVGG", "ConvNext"} <= BLOCK_TYPES.keys()
     # A worker on another machine sees neither the block files nor the weights.
-    contents, sent = job.inputs([]), pickle.dumps(job.elsewhere(tmp_path / "scratch"))
+    contents = job.inputs([])
     assert contents.keys() == {*files, weights}
-    write_inputs(tmp_path / "scratch", contents)
     forget()
     for path in contents:
         path.unlink()
-    TrialRunner(pickle.loads(sent))
+    moved = pickle.loads(sent).elsewhere(tmp_path / "scratch")  # before the files are written
+    write_inputs(tmp_path / "scratch", contents)
+    TrialRunner(moved)
     assert {"RepVGG", "ConvNext"} <= BLOCK_TYPES.keys()
 
 

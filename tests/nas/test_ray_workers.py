@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from workers_lab import INPUT, StubJob, StubResult
 
-from genets.core.errors import StudyError, WorkersError
+from genets.core.errors import GenetsError, StudyError, WorkersError
 from genets.nas.workers import ray_workers
 from genets.nas.workers.driver_clock import DriverClock
+from genets.nas.workers.files import ROOT
 from genets.nas.workers.image_folder import MAX_TRAVELLING_BYTES
 from genets.nas.workers.monitor import Monitor
 from genets.nas.workers.ray_cluster import Connection, RayCluster
@@ -374,6 +375,19 @@ class Elsewhere(FakeRay):
             return super().get(call)
         finally:
             hidden.rename(self.folder)
+
+
+def test_a_job_that_a_worker_cannot_take_stops_the_search(ray: FakeRay, job: MortalJob) -> None:
+    @dataclass(frozen=True)
+    class FixedJob(MortalJob):
+        def elsewhere(self, scratch: Path) -> FixedJob:
+            if scratch != ROOT:
+                raise GenetsError("cannot be moved")
+            return self
+
+    fixed = FixedJob(job.folder, job.marks)
+    with pytest.raises(WorkersError, match=r"^worker on \S+: cannot be moved"):
+        run(ray, fixed, [("a",)])
 
 
 class OtherFolder(FakeRay):

@@ -151,6 +151,17 @@ def load_blocks(file: str | Path) -> BlockFile:
     return _loaded[digest]
 
 
+def move_block_file(file: str, move: Callable[[Path], Path]) -> str:
+    """Give the text of a `BlockFile` for another place, from which it need not be loaded yet.
+
+    Args:
+        file: The text, with or without the digest.
+        move: Gives the other place of the path.
+    """
+    place, mark, digest = file.partition(_MARK)
+    return f"{move(Path(place))}{mark}{digest}"
+
+
 def loaded_block_files(files: Iterable[str]) -> tuple[str, ...]:
     """The texts of the files, with the paths from which this process loaded them."""
     return tuple(str(_loaded[load_blocks(file).digest]) for file in files)

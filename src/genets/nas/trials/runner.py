@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
@@ -31,7 +31,7 @@ from genets.nas.workers.images import load_worker_images
 from genets.nas.workers.job import Runner
 from genets.networks import build, load_blocks, load_weights
 from genets.networks.channels import MasterChannels
-from genets.networks.own_blocks import loaded_block_files
+from genets.networks.own_blocks import loaded_block_files, move_block_file
 from genets.networks.surgery import inherit_weights, split_at
 from genets.networks.weights import write_weights
 from genets.structure import Structure
@@ -152,13 +152,12 @@ class MasterNetJob:
 
     def elsewhere(self, scratch: Path) -> Self:
         """See `workers.job.Job`. The number of a GPU belongs to the machine of the driver."""
-        blocks = [load_blocks(file) for file in self.own_blocks]
-        moved = [replace(block, path=_place(scratch, block.path)) for block in blocks]
+        blocks = (move_block_file(file, partial(_place, scratch)) for file in self.own_blocks)
         return replace(
             self,
             master_weights=scratch_path(scratch, self.master_weights),
             device=self.device.partition(":")[0],
-            own_blocks=tuple(map(str, moved)),
+            own_blocks=tuple(blocks),
         )
 
     def with_data(self, data: str) -> Self:

@@ -98,8 +98,8 @@ class RayWorker:
 
         images: The files of the folder of images, once it is known to be missing here.
         """
-        job = parcel.job.elsewhere(self._scratch)
         try:
+            job = parcel.job.elsewhere(self._scratch)
             if parcel.folder is not None and not parcel.folder.is_dir():
                 if images is None:
                     return Outcome(lacks_images=True)
