@@ -194,6 +194,11 @@ def test_a_search_that_runs_on_another_machine_is_not_begun_again(tmp_path: Path
     edit_run(tmp_path, state="running", seen_at=time.time() - 60, host="node7", process=123)
     with pytest.raises(StudyError, match="in use by process 123 on node7, which wrote to it 60 s"):
         search(ASKED, tmp_path)
+    before = {path: state for path, state in traces(tmp_path).items() if "lock" not in path}
+    grown = settings(rounds=1, trials_per_super_block=ASKED.trials_per_super_block + 1)
+    with pytest.raises(StudyError, match="in use by process 123"):
+        search(grown, tmp_path)
+    assert before.items() <= traces(tmp_path).items(), "more trials would remove results"
     edit_run(tmp_path, seen_at=time.time() - SILENT_SECONDS - 1)
     search(ASKED, tmp_path)
 

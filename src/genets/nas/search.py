@@ -46,7 +46,7 @@ from genets.nas.study.images import StudyImages
 from genets.nas.study.reader import is_study
 from genets.nas.study.study import Study
 from genets.nas.warnings import join_warnings, study_warnings
-from genets.nas.watch.heartbeat import Heartbeat
+from genets.nas.watch.heartbeat import Heartbeat, check_no_other
 from genets.nas.winner import TrainedMaster, finish_winner, load_result
 from genets.nas.workers.job import Machines
 from genets.nas.workers.local import LocalMachine
@@ -196,7 +196,7 @@ def run_search(
     if open_threads and not is_study(Path(out)):
         settings = with_idle_threads(settings, lab or Laboratory(), wait_minutes, on_event)
     with (
-        Study.create_or_resume(out, settings) as study,
+        Study.create_or_resume(out, settings, check=check_no_other) as study,
         log_to_file(study.folder / layout.LOG),
         Heartbeat(study, on_event, monitor := Monitor(on_stop, study.add_fault)) as heartbeat,
     ):

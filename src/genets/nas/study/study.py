@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,7 +41,13 @@ class Study(StudyReader):
         self._trials: dict[int, TrialDatabase] = {}  # by round
 
     @classmethod
-    def create_or_resume(cls, folder: str | Path, settings: SearchSettings) -> Self:
+    def create_or_resume(
+        cls,
+        folder: str | Path,
+        settings: SearchSettings,
+        *,
+        check: Callable[[Self], None] | None = None,
+    ) -> Self:
         """Begin a study in a new or empty folder, or continue the study in the folder.
 
         Some settings of a study may change. Those of `FREE` may always change. Where no candidate
@@ -53,6 +59,7 @@ class Study(StudyReader):
         Args:
             folder: The folder of the study.
             settings: All settings.
+            check: Called with the locked study before any file of it changes; may raise StudyError.
 
         Returns:
             The open study.
@@ -64,6 +71,8 @@ class Study(StudyReader):
         study = cls(folder)
         study.files.create_or_resume()
         with study._closed_on_failure():
+            if check is not None:
+                check(study)
             if not study.files.is_begun:
                 study.save_json(layout.FORMAT, {VERSION_KEY: layout.FORMAT_VERSION})
                 study.files.write_settings(settings.to_toml())

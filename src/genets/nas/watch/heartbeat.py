@@ -64,8 +64,6 @@ class Heartbeat:
         self._record = replace(self._record, workers=count, workers_on=where)
 
     def __enter__(self) -> Self:
-        """Raises StudyError where a search of this study runs on another machine."""
-        self._check_no_other()
         self._write("running")
         self._thread.start()
         return self
@@ -84,22 +82,6 @@ class Heartbeat:
         else:
             self._write("failed" if isinstance(error, Exception) else "stopped")
 
-    def _check_no_other(self) -> None:
-        """A lock may not be seen on other machines that share a folder, but `run.json` is."""
-        record = None
-        with suppress(StudyError):  # a damaged record says nothing
-            record = self._study.load_json(layout.RUN, RunRecord.from_json)
-        if record is None or record.state != "running" or record.host == self._record.host:
-            return
-        seconds = time.time() - record.seen_at
-        if seconds < SILENT_SECONDS:
-            raise StudyError(
-                f"study {self._study.folder} is in use by process {record.process} on "
-                f"{record.host}, which wrote to it {max(0.0, seconds):.0f} s ago, and its file "
-                "system shows no lock of that machine; stop that search, or, if it was killed, "
-                "wait two minutes, and give the same command again"
-            )
-
     def _beat(self) -> None:
         while True:
             self._due.wait(self._seconds)
@@ -115,3 +97,23 @@ class Heartbeat:
         content: dict[str, Any] = record.to_json()
         with suppress(StudyError):
             self._study.files.save_json(f"{layout.RUN}.json", content)
+
+
+def check_no_other(study: Study) -> None:
+    """Raise StudyError where a search of this study runs on another machine.
+
+    A lock may not be seen on other machines that share a folder, but `run.json` is.
+    """
+    record = None
+    with suppress(StudyError):  # a damaged record says nothing
+        record = study.load_json(layout.RUN, RunRecord.from_json)
+    if record is None or record.state != "running" or record.host == RunRecord().host:
+        return
+    seconds = time.time() - record.seen_at
+    if seconds < SILENT_SECONDS:
+        raise StudyError(
+            f"study {study.folder} is in use by process {record.process} on "
+            f"{record.host}, which wrote to it {max(0.0, seconds):.0f} s ago, and its file "
+            "system shows no lock of that machine; stop that search, or, if it was killed, "
+            "wait two minutes, and give the same command again"
+        )
