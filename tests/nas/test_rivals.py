@@ -396,6 +396,26 @@ def test_a_rival_is_trained_once_for_all_budgets_that_it_meets(tmp_path: Path) -
     assert repeated.warnings == result.warnings
 
 
+@pytest.mark.parametrize("resolution", [PIXELS, 2 * PIXELS])
+def test_a_stored_difference_is_that_of_the_same_input_size(
+    tmp_path: Path, resolution: int
+) -> None:
+    """A larger budget that is added may have a winner with another resolution."""
+    asked = settings()
+    result = run(asked, tmp_path)
+    path = tmp_path / "results/result.json"
+    record = json.loads(path.read_text())
+    record["rivals"][0]["resolution"] = resolution
+    record["rivals"][0]["difference"] |= {"top1": -0.5, "low": -0.6, "high": -0.4}
+    path.write_text(json.dumps(record))
+    (rival, _) = run(asked, tmp_path).rivals
+    assert rival.difference is not None
+    before = result.rivals[0].difference
+    assert before is not None
+    expected = -0.5 if resolution == PIXELS else before.top1
+    assert rival.difference.top1 == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("rival", "message"),
     [

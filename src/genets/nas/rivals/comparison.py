@@ -259,9 +259,14 @@ class _Comparison:
         )
 
     def _difference(self, name: str, trained: TrainedRival, budget: str) -> PairedDifference | None:
-        """The difference from the winner, which an earlier run may have stored."""
+        """The difference from the winner, which an earlier run may have stored.
+
+        The rival of another resolution is another training: its input size is that of the first
+        winner, and another budget may have become the first.
+        """
         for row in self._results[budget].rivals:
-            if row.name == name and row.difference is not None:
+            is_same = (row.name, row.resolution) == (name, self._resolution)
+            if is_same and row.difference is not None:
                 return row.difference
         return PairedDifference.between(trained.predictions, self._winner_predictions(budget))
 
