@@ -246,21 +246,27 @@ def test_what_stayed_disturbed_is_tried_again_for_a_budget_in_x(tmp_path):
     assert calm.times_as_long == [1]
 
 
-def test_a_disturbed_longer_measurement_replaces_no_calm_one(tmp_path):
-    """Then the first measurement decides in the end, and the budget is refused without a wait."""
+@pytest.mark.parametrize("becomes_calm", [True, False])
+def test_a_disturbed_longer_measurement_refuses_no_budget(tmp_path, becomes_calm):
+    """It replaces no calm one, so the device is waited for: the first measurement was imprecise."""
 
     class Disturbed(LongerIsNarrower):
         def __call__(
             self, structures: Sequence[Structure], times_as_long: int = 1
         ) -> dict[Structure, Measurement]:
             measured = super().__call__(structures, times_as_long)
-            return {s: replace(m, disturbed=times_as_long > 1) for s, m in measured.items()}
+            disturbed = times_as_long > 1 and not others.limits
+            return {s: replace(m, disturbed=disturbed) for s, m in measured.items()}
 
-    budget, engine = Budget.parse("0.525x"), Disturbed({})
-    networks = networks_on(engine, tmp_path / "measured.json").for_budget(budget)
-    found = networks.measure([OTHER], to_refuse=True)[OTHER]
-    assert engine.times_as_long == [1, 2, 4, 8]
-    assert (found.disturbed, found.exceeds(budget)) == (False, True)
+    budget, engine, others = Budget.parse("0.525x"), Disturbed({}), Others(becomes_calm)
+    networks = networks_beside(others, engine, tmp_path, "0.525x")
+    if becomes_calm:
+        assert networks.measure([OTHER], to_refuse=True)[OTHER].meets(budget)
+    else:
+        with pytest.raises(BusyDeviceError):
+            networks.measure([OTHER], to_refuse=True)
+        assert not networks.stored[OTHER].disturbed
+    assert engine.times_as_long == [1, 2, 4, 8] + [8] * becomes_calm
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ class MeasuredInTurn(ABC, Generic[Key]):
         self.stored: dict[Key, NetworkLatency] = self._load()
         # The device may be calm now, so disturbed latencies of an earlier process are repeated.
         self._repeated = {s for s, latency in self.stored.items() if latency.disturbed}
-        self._longest: set[Key] = set()  # measured for the longest time by this process
+        self._longest: set[Key] = set()  # with a stored measurement of the longest time
 
     def for_budget(self, budget: Budget) -> Self:
         """Give the same networks, with the same file, for another budget."""
@@ -146,10 +146,10 @@ class MeasuredInTurn(ABC, Generic[Key]):
         while True:
             start_s = time.monotonic()
             self._on_measuring(_describe_measurement(len(fresh), attempts))
-            self._measure_once(fresh, times_as_long)
+            stored = self._measure_once(fresh, times_as_long)
             self._repeated -= set(fresh)
             if times_as_long == MAX_TIMES_AS_LONG:
-                self._longest.update(fresh)
+                self._longest.update(stored)
             attempts += 1
             measured, fresh = fresh, self.undecided(structures, to_refuse=to_refuse)
             _log.info(
@@ -184,7 +184,11 @@ class MeasuredInTurn(ABC, Generic[Key]):
             for each in latencies
         )
 
-    def _measure_once(self, structures: Sequence[Key], times_as_long: int) -> None:
+    def _measure_once(self, structures: Sequence[Key], times_as_long: int) -> list[Key]:
+        """Measure the networks, and give those whose measurement was stored.
+
+        A disturbed measurement replaces no calm one.
+        """
         assert self._master is not None
         assert self._measure_in_turn is not None
         together = [*dict.fromkeys([self._master, *structures])]
@@ -192,11 +196,14 @@ class MeasuredInTurn(ABC, Generic[Key]):
         # A network that is measured alone has no ratio, but that of the MasterNet to itself is 1.
         master = replace(measured[self._master], ratio=Ratio(1.0, 1.0, 1.0))
         measured[self._master] = master
+        stored = []
         for structure in structures:
             latency = NetworkLatency.in_turn(measured[structure], master)
             before = self.stored.get(structure)
             if before is None or before.disturbed or not latency.disturbed:
                 self.stored[structure] = latency
+                stored.append(structure)
+        return stored
 
     def _load(self) -> dict[Key, NetworkLatency]:
         def read(record: Any) -> dict[Key, NetworkLatency]:
