@@ -14,8 +14,9 @@ from small_networks import THREE
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.features import EFFECT_STD
 from genets.nas.accuracy.model import AccuracyModel
+from genets.nas.accuracy.prior import unit_misfit
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
-from genets.structure import Block, DesignSpace
+from genets.structure import Block, DesignSpace, Structure
 
 MASTER = THREE
 SPACE = DesignSpace(blocks=(Block("XX"), Block("DW", ratio=3)), resolutions=()).around(MASTER)
@@ -126,6 +127,45 @@ def test_the_misfit_is_a_sum_of_products_over_pairs_of_super_blocks():
             expected = sum(a * b for a, b in combinations(shared, 2)) * effects.misfit**2
             assert effects.model.misfit[count + n, count + m] == pytest.approx(expected, abs=1e-12)
     assert not effects.model.misfit[:count].any(), "a trial changes one super-block"
+
+
+def test_a_trial_that_changes_the_next_shortcut_has_a_misfit():
+    """Where trials inherit. The fit and the predictions must agree on its covariance."""
+    master = Structure.parse("Conv3x16s2 XX3x24s2 XX3x24*2 DW3x24r3*2 Conv1x64 @32")
+    space = DesignSpace(blocks=SPACE.space.blocks, resolutions=()).around(master)
+    rng = np.random.default_rng(0)
+    tried = [
+        Trial(index, space.choices(index)[n])
+        for index in range(3)
+        for n in rng.permutation(len(space.choices(index)))[:8]
+    ]
+    results = [TrialResult(each, "done", 0.7 + rng.normal(0, 0.02), 1.0) for each in tried]
+    structures = [space.sample(rng) for _ in range(12)]
+    candidates = [TrainedCandidate(s, "done", 9, 0.75, 1.0) for s in structures[:4]]
+    effects = AccuracyModel.fit(
+        master, results, MASTER_TOP1, candidates=candidates, inherited=True
+    ).effects
+    assert isinstance(effects, BayesEffects)
+    model, trials = effects.model, effects.observations.trials
+    has_misfit = [t.super_block.width != 24 and t.index < 2 for t in trials]
+    assert 0 < sum(has_misfit) < len(trials)
+    assert model.misfit[: len(trials)].any(axis=1).tolist() == has_misfit
+    # Predictions are those of one Gaussian process of all observations and structures.
+    rows = [effects.feature_map.rows_by_stage(each) for each in structures]
+    rows = np.concatenate([effects.rows, rows])
+    sums = np.concatenate([model.features, rows[len(model.target) :].sum(axis=1)])
+    misfit = effects.misfit**2 * unit_misfit(effects.feature_map, rows, rows)
+    joint = (sums * model.prior_variance) @ sums.T + misfit
+    joint[np.diag_indices(len(model.target))] += model.noise_variance
+    assert np.linalg.eigvalsh(joint).min() > -1e-9 * joint.max()
+    count = len(model.target)
+    assert joint[:count, :count] == pytest.approx(model.covariance)
+    gain = np.linalg.solve(joint[:count, :count], joint[:count, count:]).T
+    mean, covariance = effects.joint(structures)
+    assert mean == pytest.approx(sums[count:] @ model.prior_mean + gain @ model.residual)
+    expected = joint[count:, count:] - gain @ joint[:count, count:]
+    assert covariance == pytest.approx(expected, abs=1e-9)
+    assert np.diag(covariance).min() >= 0
 
 
 def test_trials_of_an_earlier_round_inform_the_model_of_the_next():

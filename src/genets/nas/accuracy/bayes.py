@@ -16,7 +16,8 @@ changes of several super-blocks add up better (docs/public_tables.md).
 A change of two super-blocks can be better or worse than the sum of both changes. This misfit is a
 Gaussian process whose covariance is a sum of products over all pairs of super-blocks, as in an
 analysis of variance (Durrande et al. 2013). It is zero for a structure that changes one
-super-block. Trials of an earlier round and trained candidates inform it.
+super-block, unless another width changes the shortcut of the next super-block, too (see
+`features`). Trials of an earlier round and trained candidates inform it.
 """
 
 from __future__ import annotations

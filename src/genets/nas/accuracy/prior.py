@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import block_diag
 
 from genets.nas.accuracy.features import (
     ALL,
@@ -77,16 +76,15 @@ class Prior:
         widest = 4 * np.abs(np.concatenate(targets)).max() ** 2 + spread**2
         mean, variance = _effects(feature_map, spread, widest)
         rows, features, noise = _observed(feature_map, observations, stage_noise)
-        # Trials of the MasterNet change one super-block, and have no misfit.
-        others = rows[len(trials) :]
-        inner = (MISFIT * spread) ** 2 * unit_misfit(feature_map, others, others)
+        # 0 for a trial of the MasterNet, unless its width changes the next stage's shortcut.
+        misfit = (MISFIT * spread) ** 2 * unit_misfit(feature_map, rows, rows)
         model = LinearModel(
             features,
             np.concatenate(targets),
             mean,
             variance,
             noise,
-            np.asarray(block_diag(np.zeros((len(trials), len(trials))), inner)),
+            misfit,
         )
         return cls(model, rows, spread, sum(repeats.freedom))
 

@@ -89,8 +89,9 @@ def undecided_choices(effects: BayesEffects) -> list[UndecidedChoice]:
 def std_after_trials(effects: BayesEffects, row: Floats, trials: Sequence[Trial]) -> float:
     """The standard deviation of a sum of effects after further trials.
 
-    It does not depend on the results of these trials. Each super-block is assumed to keep its
-    noise; a super-block without any trial is assumed to have the largest noise of all.
+    It does not depend on the results of these trials, whose misfit is left out. Each super-block
+    is assumed to keep its noise; a super-block without any trial is assumed to have the largest
+    noise of all.
     """
     if not trials:
         return effects.row_std(row)
