@@ -497,6 +497,17 @@ def test_the_budget_may_change_until_there_are_candidates(study):
         Study.create_or_resume(study.folder, SETTINGS)
 
 
+def test_a_budget_is_the_same_in_other_words(study):
+    study.record(done(0))
+    study.save_json("selected", {})
+    study.close()
+    for budget in ("0.20ms", "200us"):
+        asked = SETTINGS.model_copy(update={"budget": budget})
+        with Study.create_or_resume(study.folder, asked) as again:
+            assert again.settings.budget == SETTINGS.budget == "0.2ms"
+            assert again.results() == [done(0)]
+
+
 def test_class_names_in_another_unicode_form_are_the_same_images(tmp_path):
     composed, decomposed = (unicodedata.normalize(form, "Blüte") for form in ("NFC", "NFD"))
     data = replace(load_digits(8), class_names=(composed, *"012345678"))

@@ -297,18 +297,20 @@ class Study(StudyReader):
 
 
 def with_stored_budgets(asked: SearchSettings, stored: SearchSettings) -> SearchSettings:
-    """Give the settings with several budgets in the order and with the texts of the study.
+    """Give the settings with budgets in the order and with the texts of the study.
 
-    New budgets come last. So `--budgets 0.50x,0.8x` continues a study of `0.8x,0.5x`.
+    New budgets come last. So `--budgets 0.50x,0.8x` continues a study of `0.8x,0.5x`, and
+    `--budget 0.50x` a study of `0.5x`.
     """
-    if not asked.budgets:
-        return asked
-    texts = {str(Budget.parse(text)): text for text in asked.budgets}
+    texts = {str(Budget.parse(text)): text for text in asked.all_budgets}
     budgets = {
         value: text for text in stored.all_budgets if (value := str(Budget.parse(text))) in texts
     }
     budgets |= {value: text for value, text in texts.items() if value not in budgets}
-    return asked.model_copy(update={"budgets": tuple(budgets.values())})
+    if asked.budgets:
+        return asked.model_copy(update={"budgets": tuple(budgets.values())})
+    (budget,) = budgets.values()
+    return asked.model_copy(update={"budget": budget})
 
 
 def _differ_only_in(names: Sequence[str], stored: SearchSettings, asked: SearchSettings) -> bool:
