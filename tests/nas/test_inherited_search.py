@@ -30,6 +30,7 @@ from genets.nas.candidates.training import make_candidate_job, train_candidates
 from genets.nas.context import SearchContext
 from genets.nas.result import SearchResult
 from genets.nas.search import run_search
+from genets.nas.settings.final_training import epochs_of_winner
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
 from genets.nas.study.records import Trial, TrialResult
@@ -490,6 +491,23 @@ def test_a_single_candidate_is_not_compared_with_the_master_net(
 ) -> None:
     result = search(tmp_path / "study", asked(pretrained, budget="2x", confirm=1))
     assert result.confirmed == ()
+
+
+@pytest.mark.parametrize("confirm", [1, 2])
+def test_a_single_candidate_is_trained_if_the_winner_continues_from_it(
+    pretrained: Path, tmp_path: Path, confirm: int
+) -> None:
+    """The fastest structure alone meets the budget."""
+    final = SHORT | {"epochs": 3}
+    chosen = asked(
+        pretrained, budget="0.498x", confirm=confirm, final_training=final, confirm_epochs=1
+    )
+    trained = confirm - 1
+    result = search(tmp_path / "study", chosen)
+    with Study.open(result.folder) as study:
+        assert len(study.candidates()) == 1
+    assert [each.structure for each in result.confirmed] == trained * [result.selected.structure]
+    assert epochs_of_winner(chosen) == 3 + trained
 
 
 def test_one_candidate_is_the_scaled_master_net(found: SearchResult) -> None:

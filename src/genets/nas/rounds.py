@@ -19,6 +19,7 @@ from genets.nas.candidates.training import best_trained, train_candidates
 from genets.nas.context import SearchContext
 from genets.nas.round_start import current_round
 from genets.nas.selection.resolutions import select_at_each_resolution, take_trained
+from genets.nas.settings.final_training import continues_candidate
 from genets.nas.study import layout
 from genets.nas.study.records import Candidate, RoundResult, RoundStart, TrainedCandidate
 from genets.nas.trials.run import run_trials
@@ -48,7 +49,7 @@ def search_rounds(context: SearchContext, master: Score) -> Candidate:
         restore_start(here)
         number = here.round.number
         candidates = _select_candidates(here, master)
-        if rounds == len(candidates) == 1:
+        if rounds == len(candidates) == 1 and not continues_candidate(context.settings):
             winner = candidates[0]
         else:
             best = _best_candidate(here, candidates)

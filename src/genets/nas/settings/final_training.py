@@ -53,9 +53,14 @@ def keeps_candidates(settings: SearchSettings) -> bool:
     return num_trained_candidates(settings) > 0 and settings.num_folds == 1
 
 
+def continues_candidate(settings: SearchSettings) -> bool:
+    """Whether the winner continues from its weights as a candidate."""
+    return keeps_candidates(settings) and not settings.from_scratch
+
+
 def epochs_of_winner(settings: SearchSettings) -> int:
     """The epochs of the winner, and those of the candidate from whose weights it continues."""
     final = settings.final_training.recipe()
     as_candidate = candidate_recipe(settings, final).epochs
-    is_continued = keeps_candidates(settings) and not settings.from_scratch
-    return final.epochs + as_candidate * (is_continued and as_candidate < final.epochs)
+    is_continued = continues_candidate(settings) and as_candidate < final.epochs
+    return final.epochs + as_candidate * is_continued
