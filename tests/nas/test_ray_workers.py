@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, replace
@@ -388,6 +391,19 @@ def test_a_job_that_a_worker_cannot_take_stops_the_search(ray: FakeRay, job: Mor
     fixed = FixedJob(job.folder, job.marks)
     with pytest.raises(WorkersError, match=r"^worker on \S+: cannot be moved"):
         run(ray, fixed, [("a",)])
+
+
+@pytest.mark.parametrize("full", ["mkdir", "mkdtemp", "write_bytes"])
+def test_a_full_disk_of_a_machine_is_named(
+    monkeypatch: pytest.MonkeyPatch, ray: FakeRay, job: MortalJob, full: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile if full == "mkdtemp" else Path, full, fail)
+    message = rf"^worker on \S+: cannot write (files )?to {job.marks}\S*: No space left on device"
+    with pytest.raises(WorkersError, match=message):
+        run(ray, job, [("a",)])
 
 
 class OtherFolder(FakeRay):

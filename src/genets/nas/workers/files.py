@@ -37,13 +37,19 @@ def read_files(paths: Iterable[Path]) -> dict[Path, bytes]:
 
 
 def write_inputs(scratch: Path, contents: Mapping[Path, bytes]) -> set[Path]:
-    """Write the files of a job to a scratch folder, and give their places there."""
+    """Write the files of a job to a scratch folder, and give their places there.
+
+    Raises GenetsError where the disk is full.
+    """
     written = set()
-    for path, content in contents.items():
-        place = scratch_path(scratch, path)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(content)
-        written.add(place)
+    try:
+        for path, content in contents.items():
+            place = scratch_path(scratch, path)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+            written.add(place)
+    except OSError as error:
+        raise GenetsError(f"cannot write files to {scratch}: {error.strerror}") from error
     return written
 
 

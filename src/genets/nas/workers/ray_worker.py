@@ -61,6 +61,7 @@ class RayWorker:
 
     def __init__(self) -> None:
         self._place: Path | None = None  # of the files of all workers of the run on this machine
+        self._scratch: Path | None = None  # of the files of this worker
 
     def begin(
         self, driver: dict[str, str], device: str, precision: str, folder: str | None, run: str
@@ -82,14 +83,7 @@ class RayWorker:
         import torch
 
         torch.set_num_threads(1)  # as every worker that has others beside it
-        places = Path(folder or tempfile.gettempdir())
-        remove_abandoned_files(places)
-        self._place = places / f"genets-{run}"
-        self._place.mkdir(exist_ok=True)
-        lock = os.open(self._place / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        with suppress(OSError):  # a file system without locks, on which nothing is removed
-            fcntl.flock(lock, fcntl.LOCK_SH)  # until this process ends
-        self._scratch = Path(tempfile.mkdtemp(dir=self._place))
+        self._folder, self._run_name = folder, run
         own = describe_environment(device.partition(":")[0], precision)
         return socket.gethostname(), describe_differences(driver, own)
 
@@ -99,13 +93,13 @@ class RayWorker:
         images: The files of the folder of images, once it is known to be missing here.
         """
         try:
-            job = parcel.job.elsewhere(self._scratch)
+            place, scratch = self._make_folders()
+            job = parcel.job.elsewhere(scratch)
             if parcel.folder is not None and not parcel.folder.is_dir():
                 if images is None:
                     return Outcome(lacks_images=True)
-                assert self._place is not None
-                job = job.with_data(str(write_folder(self._place, images)))
-            self._inputs = write_inputs(self._scratch, parcel.files)
+                job = job.with_data(str(write_folder(place, images)))
+            self._inputs = write_inputs(scratch, parcel.files)
             self._runner: Runner[Any, Any] = job.runner()
         except GenetsError as error:
             return Outcome(fault=str(error))
@@ -117,11 +111,33 @@ class RayWorker:
 
     def run(self, group: Sequence[Any]) -> Outcome:
         """Run a group of items."""
+        assert self._scratch is not None
         try:
             results = tuple(self._runner.run(group))
         except GenetsError as error:
             return Outcome(fault=str(error))
         return Outcome(results, take_outputs(self._scratch, self._inputs))
+
+    def _make_folders(self) -> tuple[Path, Path]:
+        """Make the folder of the run on this machine, and in it that of this worker, once.
+
+        Raises GenetsError where the disk is full.
+        """
+        try:
+            places = Path(self._folder or tempfile.gettempdir())
+            if self._place is None:
+                remove_abandoned_files(places)
+                self._place = places / f"genets-{self._run_name}"
+                self._place.mkdir(exist_ok=True)
+                lock = os.open(self._place / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+                with suppress(OSError):  # a file system without locks, on which nothing is removed
+                    fcntl.flock(lock, fcntl.LOCK_SH)  # until this process ends
+            if self._scratch is None:
+                self._scratch = Path(tempfile.mkdtemp(dir=self._place))
+        except OSError as error:
+            where = self._folder or "the folder for temporary files"
+            raise GenetsError(f"cannot write to {where}: {error.strerror}") from error
+        return self._place, self._scratch
 
     def close(self) -> None:
         """Remove the files of the whole run on this machine, also of workers that died."""
