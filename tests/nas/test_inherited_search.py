@@ -553,18 +553,25 @@ def test_a_fold_has_no_larger_winner(tmp_path: Path) -> None:
     assert [each.larger for each in job.each_fold()] == [None] * 3
 
 
+@pytest.mark.parametrize("slowdown", [1.0, 0.5, 2.0])
 def test_the_next_larger_winner_is_the_start_of_smaller_candidates(
-    pretrained: Path, found: SearchResult, tmp_path: Path
+    pretrained: Path, found: SearchResult, tmp_path: Path, slowdown: float
 ) -> None:
-    """The winners use their budgets, and the largest one is the MasterNet."""
+    """The winners use their budgets, and the largest one is the MasterNet.
+
+    slowdown: of the machine when the winners were measured.
+    """
     chosen = asked(pretrained, budget=None, budgets=("1.1x", "0.9x", "0.8x", "0.6x"))
     others = [MASTER.with_stage(0, replace(MASTER.stage(0), width=width)) for width in (8, 24, 32)]
     with Study.create_or_resume(tmp_path / "study", chosen) as study:
         contexts = SearchContext(study, 10, lab=ClosedFormLatency(chosen)).each_budget()
         for context, structure in zip(contexts, (MASTER, *others), strict=True):
             master_ms = context.latency.measured[MASTER].network.ms_per_image
-            slow_ms = 0.97 * context.budget.ms_per_image(master_ms)
-            winner = replace(found.selected, structure=structure, measured_ms=slow_ms)
+            slow_ms = slowdown * master_ms
+            used_ms = 0.97 * context.budget.ms_per_image(slow_ms)
+            winner = replace(
+                found.selected, structure=structure, measured_ms=used_ms, master_ms=slow_ms
+            )
             context.study.save_json(layout.SELECTED, winner.to_json())
             context.study.winner_weights.touch()
         larger = [make_candidate_job(context).larger for context in contexts]

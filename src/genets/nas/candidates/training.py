@@ -85,19 +85,22 @@ def _larger_winner(context: SearchContext) -> tuple[Structure, Path] | None:
     if not winners:
         return None
     master = context.latency.measure([context.master])[context.master]
-    budget_ms = master.budget_ms(context.budget)
-    own, table = context.settings.target.resolved(), context.latency.table
+    budget, table = context.budget, context.latency.table
+    is_own = context.target == context.settings.target.resolved()
+    # The machine may have been faster or slower when a winner was measured.
+    is_ratio = is_own and budget.is_relative
+    limit = budget.amount if is_ratio else master.budget_ms(budget)
 
-    def latency_ms(winner: Candidate) -> float:
+    def latency(winner: Candidate) -> float:
         """Measured on the target of the search; on another target, it is predicted."""
-        if context.target == own:
-            return winner.measured_ms
+        if is_own:
+            return winner.measured_ms / (winner.master_ms if is_ratio else 1.0)
         return table.predict_ms_per_image(winner.structure) * master.slowdown(table)
 
-    larger = [each for each in winners if latency_ms(each[0]) > budget_ms]
+    larger = [each for each in winners if latency(each[0]) > limit]
     if not larger:
         return None
-    winner, weights = min(larger, key=lambda each: latency_ms(each[0]))
+    winner, weights = min(larger, key=lambda each: latency(each[0]))
     return winner.structure, weights
 
 
