@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import shutil
 import tempfile
 from collections import Counter
@@ -37,7 +38,7 @@ from genets.nas.candidates.export import OnnxCheck
 from genets.nas.context import SearchContext
 from genets.nas.phase_names import PHASES
 from genets.nas.plan import search_plan
-from genets.nas.plan.begun_study import without_ended
+from genets.nas.plan.begun_study import BegunStudy, without_ended
 from genets.nas.plan.estimate import RESTART_S, START_S, USUAL_ATTEMPTS, Estimate, PlannedPhase
 from genets.nas.plan.probe import ProbeTimes, TimedSplit, TrainingTime
 from genets.nas.plan.search_plan import SearchPlan, make_plan
@@ -426,6 +427,29 @@ def test_a_study_that_has_begun_is_planned_to_its_end(tmp_path: Path) -> None:
     assert plan_sentence(left).startswith("The rest of the search takes about ")
     with pytest.raises(StudyError, match="seed: 0 in the study, 1 asked"):
         plan(settings(**ONE_ROUND, seed=1), tmp_path / "study")
+
+
+def test_the_files_of_a_study_are_counted_while_some_vanish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, stat = settings(**ONE_ROUND), os.stat
+    Study.create_or_resume(tmp_path, asked).close()
+    begun = BegunStudy(tmp_path, asked)
+    before = begun.disk_bytes()
+    assert before == sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    vanishing = [tmp_path / "first.part", tmp_path / "second.part"]
+    for path in vanishing:
+        path.write_bytes(b"0123456789")
+
+    def remove_after_look(path: Any, **words: Any) -> os.stat_result:
+        result = stat(path, **words)
+        if path in vanishing:
+            for each in vanishing:
+                each.unlink()
+        return result
+
+    monkeypatch.setattr(os, "stat", remove_after_look)
+    assert begun.disk_bytes() == before + 10, "the second one is gone"
 
 
 def test_a_part_of_a_phase_takes_a_part_of_its_time() -> None:

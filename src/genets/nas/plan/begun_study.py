@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,8 +48,13 @@ class BegunStudy:
                 yield without_ended(status.done, status.total, phase) if status else phase
 
     def disk_bytes(self) -> int:
-        """The size of the files of the study."""
-        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        """The size of the files of the study, of which a running search may remove some."""
+        total = 0
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    total += os.stat(Path(folder, name)).st_size
+        return total
 
 
 def _has_ended(status: PhaseStatus) -> bool:
