@@ -214,6 +214,21 @@ def test_a_block_that_ended_in_an_earlier_round_is_not_barred():
     assert informed.failed == frozenset()
 
 
+def test_a_block_that_failed_in_an_earlier_round_stays_barred():
+    """Unless a trial of a later round ended, or the MasterNet of that round had it."""
+    index, tried = 1, SPACE.choices(1)[-1]
+    assert tried.block != MASTER.stage(index).block
+    failed = TrialResult(Trial(index, tried, 5), "failed", None, None, reason="out of memory")
+    usable = [r for r in trials() if r.trial.super_block.block != tried.block]
+
+    def barred(later, around=MASTER):
+        earlier = [(around, [*usable, failed])]
+        return AccuracyModel.fit(MASTER, later, MASTER_TOP1, earlier=earlier).failed
+
+    assert barred(usable) == {(index, tried.block)}
+    assert barred(trials()) == barred(usable, MASTER.with_stage(index, tried)) == frozenset()
+
+
 def test_failed_candidates_and_other_resolutions_are_left_out():
     candidate = trained(sample(1))[0]
     unusable = [

@@ -105,7 +105,8 @@ class AccuracyModel:
         form: "bayes", or "paper" for the literal formula of section 4.2.
         effects: the fitted effects.
         num_trials: the number of trials in the fit.
-        excluded: the results left out of the fit, because they failed or are not finite.
+        excluded: the results of this round that are left out of the fit, because they failed or
+            are not finite.
         failed: blocks whose trials at a super-block are all excluded, in all rounds. Nothing else
             is known about them there, so they are not selected.
         tried: the range of the trials; see `TriedRange.outside`.
@@ -265,11 +266,17 @@ class AccuracyModel:
 
 
 def _failed_blocks(master: Structure, observations: Observations) -> FailedBlocks:
-    """Blocks without a usable trial; the MasterNet's own blocks were trained in the MasterNet."""
-    failed = {(r.trial.index, r.trial.super_block.block) for r in observations.excluded}
-    rounds = [observations.trials, *(each.trials for each in observations.earlier)]
+    """Blocks with trials of which none is usable, in all rounds.
+
+    The own blocks of the MasterNets were trained in the MasterNets.
+    """
+    earlier = observations.earlier
+    excluded = [observations.excluded, *(each.excluded for each in earlier)]
+    failed = {(r.trial.index, r.trial.super_block.block) for results in excluded for r in results}
+    rounds = [observations.trials, *(each.trials for each in earlier)]
     used = {(trial.index, trial.super_block.block) for trials in rounds for trial in trials}
-    own = {(index, master.stage(index).block) for index in master.indices}
+    masters = [master, *(each.master for each in earlier)]
+    own = {(index, each.stage(index).block) for each in masters for index in each.indices}
     return frozenset(failed - used - own)
 
 

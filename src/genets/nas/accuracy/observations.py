@@ -117,11 +117,13 @@ class EarlierTrials:
         master: the MasterNet of that round.
         trials: the trials with a finite score.
         values: (trials,), as in `Observations`.
+        excluded: the results that failed or have no finite score.
     """
 
     master: Structure
     trials: tuple[Trial, ...]
     values: Floats
+    excluded: tuple[TrialResult, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,13 +190,13 @@ class Observations:
         return cls(
             trials,
             values,
-            tuple(result for result in results if not _usable(result, metric)),
+            _excluded(results, metric),
             tuple(structure for structure, _ in value_by_candidate),
             tuple(epochs for _, epochs in value_by_candidate),
             np.array(list(value_by_candidate.values())),
             tuple(
-                EarlierTrials(own_master, *_collect_trials(own_results, metric))
-                for own_master, own_results in earlier
+                EarlierTrials(own_master, *_collect_trials(own, metric), _excluded(own, metric))
+                for own_master, own in earlier
             ),
         )
 
@@ -234,6 +236,10 @@ def _collect_trials(
     # Sorted, so that the fit does not depend on the order in which trials ended.
     usable = sorted((r.trial, metric_value(r, metric)) for r in results if _usable(r, metric))
     return tuple(trial for trial, _ in usable), np.array([value for _, value in usable])
+
+
+def _excluded(results: Sequence[TrialResult], metric: Metric) -> tuple[TrialResult, ...]:
+    return tuple(result for result in results if not _usable(result, metric))
 
 
 def metric_value(result: TrialResult | TrainedCandidate, metric: Metric) -> float:
