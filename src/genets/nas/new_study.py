@@ -309,7 +309,7 @@ def choose_folds(
     """
     if is_study(out):
         return _with_folds(settings, settings.folds or load_settings(out).folds), ()
-    from genets.data.folds import FOLDS, count_fold_images, obstacle_to_folds
+    from genets.data.folds import choose_num_folds, count_fold_images, obstacle_to_folds
     from genets.networks.weights_facts import were_trained_on
 
     images = count_fold_images(data)
@@ -325,21 +325,23 @@ def choose_folds(
         )
     if settings.folds:
         return settings, ()
-    obstacle = obstacle_to_folds(data)
+    obstacle = ""
     if settings.rounds > 1:
         obstacle = "a search with several rounds has no folds"
     elif has_seen:
         obstacle = "the starting weights were trained on images of the same data"
+    folds = 1 if obstacle else choose_num_folds(data)
     few = counted(len(data.validation), "validation image")
-    if len(data.validation) >= FEW_VALIDATION_IMAGES:
-        return _with_folds(settings, 1), ()
-    if obstacle:
-        return _with_folds(settings, 1), (f"folds 1: {few} decide alone, because {obstacle}",)
-    reason = (
-        f"folds {FOLDS}: with {few}, trials and candidates are cross-validated on "
-        f"{counted(images, 'training image')}"
-    )
-    return _with_folds(settings, FOLDS), (reason,)
+    reasons: tuple[str, ...] = ()
+    if folds > 1:
+        reasons = (
+            f"folds {folds}: with {few}, trials and candidates are cross-validated on "
+            f"{counted(images, 'training image')}",
+        )
+    elif len(data.validation) < FEW_VALIDATION_IMAGES:
+        obstacle = obstacle or obstacle_to_folds(data)
+        reasons = (f"folds 1: {few} decide alone, because {obstacle}",)
+    return _with_folds(settings, folds), reasons
 
 
 def _with_folds(settings: SearchSettings, folds: int) -> SearchSettings:
