@@ -1,6 +1,8 @@
 """Broken images in complete runs: they are named and counted, and too many stop the run."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,13 @@ from PIL import Image
 from genets.core.errors import GenetsError, TrainingError
 from genets.core.progress import Progress
 from genets.data import load_data
-from genets.networks import save_weights
+from genets.networks import build, save_weights
+from genets.networks.weights_facts import were_trained_on
+from genets.structure import Structure
 from genets.training import Listener, RunRecipe, RunSettings
 from genets.training.run.distributed import Processes
 from genets.training.run.epoch_log import read_log
-from genets.training.run.inputs import load_images, log_broken
+from genets.training.run.inputs import load_images, log_broken, make_network
 from genets.training.train_network import train_network
 
 NETWORK = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @16"
@@ -161,3 +165,28 @@ def test_a_run_of_an_older_genets_keeps_its_normalisation():
     assert RunSettings.from_json(stored) == settings
     del stored["normalisation"]
     assert RunSettings.from_json(stored).normalisation == "data"
+
+
+@pytest.mark.parametrize(
+    ("changed", "seed", "words"),
+    [
+        (False, 0, None),
+        (True, 0, "The images of .* have changed since the training"),
+        (False, 1, "with the split of seed 0, and this is the split of seed 1"),
+    ],
+)
+def test_a_new_split_of_the_images_of_the_starting_weights_is_noted(
+    photos, tmp_path, changed, seed, words
+):
+    """Its validation and test images may be training images of the starting weights."""
+    first, path = load_data(photos, 16), tmp_path / "w.safetensors"
+    save_weights(build(Structure.parse(NETWORK), 2), path, first.weights_metadata())
+    if changed:
+        shutil.copy(photos / "cats" / "0.png", photos / "cats" / "new.png")
+    data, notes = load_data(photos, 16, seed=seed), []
+    settings = RunSettings(network=NETWORK, data=str(photos), recipe=RECIPE, weights=str(path))
+    make_network(settings, data, True, notes.append)
+    assert len(notes) == (0 if words is None else 1)
+    if words is not None:
+        assert re.search(f"{words}.* may have been trained on images that are now", notes[0])
+    assert were_trained_on(str(path), data.origin)

@@ -160,5 +160,5 @@ def _tolerate_as_trained(images: ImageData, origin: ImageOrigin | None) -> None:
     """Take over the share of broken images of a training, if it had these images."""
     if images.broken is None or origin is None or origin.max_broken_share is None:
         return
-    if origin.is_same_data(images.origin) or origin.data == images.origin.data:
+    if origin.may_share_images(images.origin):
         images.broken.max_share = origin.max_broken_share

@@ -110,3 +110,7 @@ class ImageOrigin:
         if self.fingerprint and other.fingerprint:
             return self.fingerprint == other.fingerprint
         return self.data == other.data
+
+    def may_share_images(self, other: ImageOrigin) -> bool:
+        """Whether both have the same images, or the same folder, whose images may have changed."""
+        return self.is_same_data(other) or self.data == other.data

@@ -80,6 +80,8 @@ def read_facts(metadata: Mapping[str, str], path: str | Path) -> WeightsFacts:
 def were_trained_on(path: str | Path, images: ImageOrigin) -> bool:
     """Whether a file of weights says that they were trained on images of this data.
 
+    A folder counts as the same data also where images were added to it since that training.
+
     Args:
         path: As in the settings of a training; empty for fresh or published weights.
         images: The facts about the images of the data.
@@ -90,7 +92,7 @@ def were_trained_on(path: str | Path, images: ImageOrigin) -> bool:
     if not path:
         return False
     origin = read_facts(read_metadata(path), path).origin
-    return origin is not None and origin.is_same_data(images)
+    return origin is not None and origin.may_share_images(images)
 
 
 def _parsed(metadata: Mapping[str, str], name: str, path: str | Path) -> Any:

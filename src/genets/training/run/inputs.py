@@ -26,6 +26,7 @@ from genets.data import (
     seeded_globals,
 )
 from genets.data.scoring import DEFAULT
+from genets.data.split_origin import find_split_origin
 from genets.networks import NetworkSource, resolve_network
 from genets.networks.onnx_export import describe_failure
 from genets.networks.source import PUBLISHED, classifier_name
@@ -205,6 +206,14 @@ def starting_notes(source: NetworkSource, data: ImageData) -> Iterator[str]:
     for name, own, stated in zip(("mean", "std"), (data.mean, data.std), known, strict=True):
         if tuple(stated) != own:
             yield f"{source.name} was trained with {name} {stated}, and {data.name} has {own}"
+    origin = source.facts.origin
+    if origin is not None and origin.may_share_images(data.origin):
+        remark = find_split_origin(data, origin, trained=True).remark
+        if remark:
+            yield (
+                f"{remark} The starting weights may have been trained on images that are now "
+                "validation or test images, so the scores may be too high."
+            )
 
 
 def _check_resolution(source: NetworkSource, data: ImageData) -> None:
