@@ -102,6 +102,10 @@ def test_weights_from_files(results, tmp_path) -> None:
     found, record = scores(str(STRUCTURE), "--weights", folder / "weights.safetensors")
     assert found == expected
     assert (record["weights"], record["trained"]) == (str(folder / "weights.safetensors"), True)
+    # The weights state the resolution of their training.
+    other = str(STRUCTURE).replace("@16", "@24")
+    found, record = scores(other, "--weights", folder / "weights.safetensors")
+    assert (found, record["resolution"]) == (expected, 16)
     # Under the names that the paper's authors use.
     state = load_file(folder / "weights.safetensors")
     theirs = {name: state[own] for name, own in published_names(state).items()}

@@ -73,6 +73,10 @@ def test_facts_of_a_file(tmp_path) -> None:
     save_weights(build(zoo["master_small"], 2), path, METADATA)
     source = resolve_network("master_small", 2, weights=path)
     assert source.facts == WeightsFacts(("cat", "dog"), PREPROCESSING, ORIGIN)
+    assert source.resolution == zoo["master_small"].resolution
+    save_weights(build(zoo["master_small"], 2), path, METADATA | {"resolution": "40"})
+    assert resolve_network("master_small", 2, weights=path).resolution == 40
+    assert resolve_network("master_small", 2, weights=path, fit="kernels").resolution != 40
     assert source.normalisation == (PREPROCESSING.mean, PREPROCESSING.std)
     # Weights of one of timm's networks without texts are prepared as timm does it.
     net = timm.create_model("test_resnet", num_classes=2)

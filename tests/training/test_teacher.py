@@ -73,6 +73,8 @@ def test_a_named_teacher_with_a_weights_file(trained, tmp_path):
         # A plain file knows no mean: that of the digits at 16 pixels is almost that at 24.
         assert torch.allclose(teacher(images), own(images), atol=1e-4)
         assert not teacher.training
+    own_file = str(trained / "weights.safetensors")
+    assert load_teacher(NETWORK, load_digits(16), own_file).resolution == 24
     recipe = RunRecipe(epochs=1, batch_size=256)
     settings = RunSettings(network=NETWORK, data="digits", recipe=recipe, teacher=NETWORK,
                            teacher_weights=str(plain))  # fmt: skip

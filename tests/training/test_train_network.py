@@ -410,6 +410,23 @@ def test_results_name_a_timm_network(tmp_path):
     assert_equal(genets.load(tmp_path / "results").state_dict(), weights(tmp_path))
 
 
+def test_starting_weights_state_their_resolution(tmp_path):
+    """A checkpoint and a results folder state it, and a run keeps it without them."""
+    recipe = RunRecipe(epochs=1, batch_size=512, learning_rate=0.1)
+    first, second, notes = tmp_path / "first", tmp_path / "second", []
+    run(first, recipe, network="timm:test_resnet", resolution=24)
+    run(second, recipe, network=str(first / "results"), notes=notes)
+    assert load_settings(second).resolution == 24
+    assert "images of 24 pixels, as in the training of the starting weights" in notes[0]
+    checkpoint = next((first / "checkpoints").iterdir())
+    weighted = {"network": "timm:test_resnet", "weights": str(checkpoint)}
+    run(tmp_path / "third", recipe, **weighted)
+    assert load_settings(tmp_path / "third").resolution == 24
+    run(tmp_path / "fourth", recipe, resolution=16, **weighted)
+    run(tmp_path / "fourth", recipe, **weighted)
+    assert load_settings(tmp_path / "fourth").resolution == 16
+
+
 def test_global_generators_are_left_alone(tmp_path):
     state = torch.get_rng_state()
     run(tmp_path, RunRecipe(epochs=1, batch_size=512, mixup=0.2))

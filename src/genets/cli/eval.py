@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genets.cli.options import OUTPUT, Json, MaxBrokenShare, Resolution, SplitSeed, option
+from genets.cli.options import OUTPUT, Json, MaxBrokenShare, SplitSeed, WeightsResolution, option
 from genets.cli.target_options import TargetOptions, make_target
 from genets.core.output_folder import check_writable_file, check_writable_folder
 
@@ -47,7 +47,7 @@ def eval_(
     pretrained: Annotated[
         bool, option("Use published weights, fetched from timm's hub.", name="--pretrained")
     ] = False,
-    resolution: Resolution = None,
+    resolution: WeightsResolution = None,
     max_broken_share: MaxBrokenShare = None,
     out: Annotated[
         Path | None, option("Folder for confusion pictures, CSV and JSON.", "none", OUTPUT)

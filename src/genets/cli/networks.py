@@ -104,8 +104,8 @@ def load_network(
         seed: The seed of fresh weights and of the validation split; None takes the split of the
             training, where it is known.
         data: The data set, if any is needed.
-        resolution: Pixels along one side of the input; None takes the network's own, or that of
-            timm's validation for published weights.
+        resolution: Pixels along one side of the input; None takes that of the training of the
+            weights, that of timm's validation for published weights, or the network's own.
         pretrained: Whether to take published weights.
         weights: A file of weights.
         splits: The splits that are needed; with `all`, the images are not cut into splits.
@@ -130,8 +130,10 @@ def load_network(
     with seeded_weights(seed or 0):
         source = resolve_network(text)
         facts = source.facts_about(pretrained=pretrained, weights=weights)
-        scored_at = facts.scored_at if source.name.startswith(TIMM_PREFIX) else None
-        pixels = (scored_at or source.resolution) if resolution is None else resolution
+        stated = None if weights is None else facts.resolution
+        if stated is None and source.name.startswith(TIMM_PREFIX):
+            stated = facts.scored_at
+        pixels = (stated or source.resolution) if resolution is None else resolution
         if data is None:
             return NetworkWithData(source, pixels, None)
         if seed is None and facts.origin is not None:

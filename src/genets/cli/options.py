@@ -116,6 +116,10 @@ SplitSeed = Annotated[
     ),
 ]
 Resolution = Annotated[int | None, option("Input size in pixels.", "the network's own")]
+WeightsResolution = Annotated[
+    int | None,
+    option("Input size in pixels.", "that of the training of the weights, or the network's own"),
+]
 MaxBrokenShare = Annotated[
     float | None,
     option(

@@ -16,7 +16,7 @@ from genets.cli.options import (
     WEIGHTS,
     Json,
     MaxBrokenShare,
-    Resolution,
+    WeightsResolution,
     complete_networks,
     given,
     metric_names,
@@ -132,7 +132,7 @@ def train(
             WEIGHTS,
         ),
     ] = None,
-    resolution: Resolution = None,
+    resolution: WeightsResolution = None,
     out: Annotated[
         Path | None,
         option("Folder of the run, new or to be continued.", "runs/NETWORK-DATA", OUTPUT),

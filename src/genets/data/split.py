@@ -148,6 +148,7 @@ class ImageData:
         return {
             "num_classes": str(self.num_classes),
             "class_names": json.dumps(self.class_names),
+            "resolution": str(self.resolution),
             "mean": json.dumps(self.mean),
             "std": json.dumps(self.std),
             "preprocessing": json.dumps(self.preprocessing.to_json()),

@@ -58,7 +58,8 @@ class NetworkSource:
         name: Name of the network in texts.
         network: The network.
         structure: Its structure; None for a network outside the design space.
-        resolution: The input resolution that the network is made for, in pixels.
+        resolution: The resolution of the images that the weights were trained with, in pixels;
+            where that is not known, the network's own.
         weights: `fresh`, `published`, `results folder`, or the path of a weights file.
         num_classes: The number of classes that the weights were trained for; None where that is
             not known. A network with a new classifier has another number.
@@ -215,10 +216,13 @@ def _with_file(
     file_classes = _load_file(source.network, weights, num_classes, fit, is_for_others)
     if is_for_others or file_classes not in (None, num_classes):
         _limit_classifier(source.network)
+    facts, pixels = source.facts_about(pretrained=False, weights=path), source.resolution
     if fit != "kernels":
         file_classes = stated_number(metadata, "num_classes", path, str(file_classes))
-    facts = source.facts_about(pretrained=False, weights=path)
-    return replace(source, weights=str(path), num_classes=file_classes, facts=facts)
+        pixels = facts.resolution or pixels
+    return replace(
+        source, weights=str(path), num_classes=file_classes, facts=facts, resolution=pixels
+    )
 
 
 def _limit_classifier(net: nn.Module) -> None:

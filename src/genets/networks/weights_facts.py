@@ -18,7 +18,7 @@ from torch import nn
 from genets.core.errors import GenetsError, shown
 from genets.core.image_facts import ImageOrigin, Preprocessing
 from genets.core.json_files import READ_ERRORS
-from genets.networks.weights import read_metadata
+from genets.networks.weights import read_metadata, stated_number
 
 # The entries of timm's configuration that describe a network and not its published weights.
 KEPT = ("architecture", "first_conv", "classifier", "fixed_input_size", "min_input_size")
@@ -33,12 +33,14 @@ class WeightsFacts:
         preprocessing: The preprocessing of the images.
         origin: The images of the training.
         scored_at: Pixels along one side of the images with which timm scores published weights.
+        resolution: Pixels along one side of the images of a training with genets.
     """
 
     class_names: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
     origin: ImageOrigin | None = None
     scored_at: int | None = None
+    resolution: int | None = None
 
 
 def read_facts(metadata: Mapping[str, str], path: str | Path) -> WeightsFacts:
@@ -67,11 +69,15 @@ def read_facts(metadata: Mapping[str, str], path: str | Path) -> WeightsFacts:
     if preprocessing is None and None not in (stated["mean"], stated["std"]):
         preprocessing = {"mean": stated["mean"], "std": stated["std"]}
     origin = stated["images"] or _older_origin(metadata)
+    pixels = None  # in a file of another program, or in a checkpoint of an older genets
+    if "resolution" in metadata:
+        pixels = stated_number(metadata, "resolution", path)
     try:
         return WeightsFacts(
             tuple(names) if names else None,
             None if preprocessing is None else Preprocessing.from_json(preprocessing),
             None if origin is None else ImageOrigin.from_json(origin),
+            resolution=pixels,
         )
     except GenetsError as error:
         raise GenetsError(f"weights {str(path)!r} state wrong facts: {error}") from error

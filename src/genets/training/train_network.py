@@ -101,7 +101,7 @@ def train_network(
         outer.note(text)
 
     reporting = replace(outer, note=note)
-    settings = _with_resolution(settings)
+    settings = _with_resolution(settings, out, note)
     try:
         with ExitStack() as stack:
             inputs = _load_inputs(settings, out, group, workers, note, stack)
@@ -191,11 +191,26 @@ def _with_stored_fields(settings: RunSettings, out: Path, device: str) -> RunSet
     return replace(settings, recipe=replace(recipe, **decided))
 
 
-def _with_resolution(settings: RunSettings) -> RunSettings:
-    """Take the network's own resolution where none is given."""
+def _with_resolution(settings: RunSettings, out: Path, note: Callable[[str], None]) -> RunSettings:
+    """Take the resolution of the run, of the starting weights or of the network, if none is given.
+
+    A notation has a resolution of its own, which the user may have changed.
+    """
     if settings.resolution is not None:
         return settings
-    return replace(settings, resolution=resolve_network(settings.network, 2, seed=0).resolution)
+    if is_run(out) and has_checkpoints(out):
+        return replace(settings, resolution=load_settings(out).resolution)
+    source = resolve_network(settings.network, 2, seed=0)
+    pixels = source.resolution
+    if settings.weights and "@" not in settings.network:
+        facts = source.facts_about(pretrained=False, weights=settings.weights)
+        pixels = facts.resolution or pixels
+    if pixels != source.resolution:
+        note(
+            f"images of {pixels} pixels, as in the training of the starting weights, in place of "
+            f"{source.resolution}; --resolution sets another number"
+        )
+    return replace(settings, resolution=pixels)
 
 
 def _with_enough_epochs(

@@ -210,7 +210,6 @@ def write_results(
     folder.mkdir(exist_ok=True)
     metadata = {
         "network": settings.network if structure is None else str(structure),
-        "resolution": str(data.resolution),
         **data.weights_metadata(),
         "training": json.dumps(settings.to_json()),
     }

@@ -34,7 +34,8 @@ class RunSettings:
         data: The data set; see `load_data`.
         recipe: The recipe.
         recipe_name: The named recipe that the fields started from. Only the fields count.
-        resolution: Input pixels along a side; None is the network's own resolution.
+        resolution: Input pixels along a side; None is the resolution that the starting weights
+            of a named network state, or the network's own.
         seed: The seed of everything that is random.
         pretrained: Start from published weights.
         weights: Start from this file of weights; empty for none.
