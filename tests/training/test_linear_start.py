@@ -101,8 +101,8 @@ def test_a_network_without_a_classifier_on_vectors_is_trained_as_it_is(net, tmp_
     result = run(tmp_path, replace(LINEAR, epochs=1), notes=notes)
     assert result.epoch == 1
     assert (
-        "the classifier is not linear, or reads several vectors for an image; it starts as it is"
-        in notes
+        "the classifier is not one linear layer that reads one vector for an image; it starts as "
+        "it is" in notes
     )
 
 

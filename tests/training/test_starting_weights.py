@@ -12,9 +12,10 @@ from torch import nn
 
 from genets.core.errors import GenetsError
 from genets.networks import build, resolve_network, save_weights
-from genets.networks.source import classifier_name
+from genets.networks.source import classifier_names
 from genets.networks.weights import load_tensors, read_tensors, tensors_for
 from genets.structure import zoo
+from genets.training.linear_start import linear_classifier
 from genets.training.run.inputs import starting_notes
 
 MASTER = zoo["master_small"]
@@ -231,7 +232,21 @@ def test_missing_and_truncated(tmp_path, source):
 
 
 def test_names_of_classifiers():
-    assert classifier_name(net_of(3)) == "head.fc"
-    assert classifier_name(timm.create_model("test_resnet")) == "fc"
-    assert classifier_name(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 5))) == "2"
-    assert classifier_name(nn.Conv2d(1, 1, 1)) is None
+    assert classifier_names(net_of(3)) == ("head.fc",)
+    assert classifier_names(timm.create_model("test_resnet")) == ("fc",)
+    assert classifier_names(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 5))) == ("2",)
+    assert classifier_names(nn.Conv2d(1, 1, 1)) == ()
+
+
+def test_two_classifiers_are_both_new(tmp_path):
+    """A distilled network has two, and timm's name of the classifier is then a pair."""
+    name, heads = "repvit_m0_9", ("head.head.l", "head.head_dist.l")
+    trained, path = timm.create_model(name, num_classes=7), tmp_path / "w.safetensors"
+    save_weights(trained, path, {})
+    source = resolve_network(f"timm:{name}", 3, weights=path, fit="new classifier")
+    assert classifier_names(source.network) == heads
+    assert source.num_classes == 7
+    new = {f"{head}.{part}" for head in heads for part in ("weight", "bias")}
+    kept = {k: v for k, v in trained.state_dict().items() if k not in new}
+    assert all(torch.equal(source.network.state_dict()[k], v) for k, v in kept.items())
+    assert linear_classifier(source.network) is None

@@ -231,12 +231,11 @@ def _limit_classifier(net: nn.Module) -> None:
     With ten classes, timm's weights for an EfficientNet are ten times as large. The loss of the
     first steps is then large, and these steps damage the trained layers.
     """
-    name = classifier_name(net)
-    layer = net.get_submodule(name) if name else None
-    if isinstance(layer, nn.Linear):
-        pytorch_std = (3 * layer.in_features) ** -0.5
-        if layer.weight.std() > LARGE_CLASSIFIER * pytorch_std:
-            layer.reset_parameters()
+    for layer in map(net.get_submodule, classifier_names(net)):
+        if isinstance(layer, nn.Linear):
+            pytorch_std = (3 * layer.in_features) ** -0.5
+            if layer.weight.std() > LARGE_CLASSIFIER * pytorch_std:
+                layer.reset_parameters()
 
 
 def _named(text: str, num_classes: int, pretrained: bool) -> NetworkSource:
@@ -361,8 +360,8 @@ def _load_file(
         check_finite(tensors, path)
         load_kernels(net, tensors, path)
         return None
-    own, head = net.state_dict(), classifier_name(net)
-    keys = [name for name in own if head is not None and name.startswith(f"{head}.")]
+    own, heads = net.state_dict(), tuple(f"{name}." for name in classifier_names(net))
+    keys = [name for name in own if name.startswith(heads)]
     other_counts = [
         len(tensors[name])
         for name in keys
@@ -380,10 +379,13 @@ def _load_file(
     return max(other_counts, default=num_classes)
 
 
-def classifier_name(net: nn.Module) -> str | None:
-    """The name of the layer that gives the logits; None where no layer is linear."""
-    name = pretrained_config(net).get("classifier")
-    if isinstance(name, str) and name:
-        return name
-    linears = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
-    return linears[-1] if linears else None
+def classifier_names(net: nn.Module) -> tuple[str, ...]:
+    """The names of the layers that give the logits; empty where no layer is linear.
+
+    A network that was distilled, such as RepViT, has two classifiers and gives their mean.
+    """
+    stated = pretrained_config(net).get("classifier") or ()
+    modules = dict(net.named_modules())
+    names = [name for name in ((stated,) if isinstance(stated, str) else stated) if name in modules]
+    linears = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
+    return tuple(names or linears[-1:])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from genets.data import Split
-from genets.networks.source import classifier_name
+from genets.networks.source import classifier_names
 from genets.training.step import move
 
 # The C of scikit-learn, the inverse of the penalty, for features of unit deviation. In a trial with
@@ -30,9 +30,9 @@ LEAST_DEVIATION = 1e-3  # of a feature, so that a constant one is not divided by
 
 
 def linear_classifier(net: nn.Module) -> nn.Linear | None:
-    """The layer that gives the logits, if it is linear."""
-    name = classifier_name(net)
-    layer = net.get_submodule(name) if name else None
+    """The layer that gives the logits, if it is linear and the only one."""
+    names = classifier_names(net)
+    layer = net.get_submodule(names[0]) if len(names) == 1 else None
     return layer if isinstance(layer, nn.Linear) else None
 
 

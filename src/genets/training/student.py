@@ -143,8 +143,8 @@ class Student:
             metric: The score that decides which classifier is better.
 
         Returns:
-            The start; None where the classifier is not linear, or reads several vectors for an
-            image. The network then starts as it is.
+            The start; None where the classifier is not one linear layer that reads one vector
+            for an image. The network then starts as it is.
 
         Raises:
             TrainingError: A feature or a score is not finite.

@@ -29,7 +29,7 @@ from genets.data.scoring import DEFAULT
 from genets.data.split_origin import find_split_origin
 from genets.networks import NetworkSource, resolve_network
 from genets.networks.onnx_export import describe_failure
-from genets.networks.source import PUBLISHED, classifier_name
+from genets.networks.source import PUBLISHED, classifier_names
 from genets.structure import Structure
 from genets.training.recipe import describe_unused
 from genets.training.run.distributed import Processes
@@ -193,7 +193,7 @@ def starting_notes(source: NetworkSource, data: ImageData) -> Iterator[str]:
     weights, others = f"weights {source.weights!r}", source.other_class_names(data.class_names)
     if source.weights == PUBLISHED:
         weights = f"the published weights of {source.name}"
-    classifier = f"the classifier ({classifier_name(source.network)}) is new"
+    classifier = f"the classifier ({', '.join(classifier_names(source.network))}) is new"
     if source.num_classes not in (None, data.num_classes):
         yield (
             f"{weights} are for {source.num_classes} classes: {classifier}, for "

@@ -162,8 +162,8 @@ class Trainer:
         )
         if start is None:
             self.listener.note(
-                "the classifier is not linear, or reads several vectors for an image; it starts as "
-                "it is"
+                "the classifier is not one linear layer that reads one vector for an image; it "
+                "starts as it is"
             )
             return
         yield self._end(0, start.score, 0.0, start.loss, time.perf_counter() - began, start.images)
