@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from genets.core.errors import GenetsError, TrainingError
 from genets.core.progress import Progress
 from genets.data import load_data
+from genets.data.scoring import DEFAULT
 from genets.networks import build, save_weights
 from genets.networks.weights_facts import were_trained_on
 from genets.structure import Structure
@@ -190,3 +192,19 @@ def test_a_new_split_of_the_images_of_the_starting_weights_is_noted(
     if words is not None:
         assert re.search(f"{words}.* may have been trained on images that are now", notes[0])
     assert were_trained_on(str(path), data.origin)
+
+
+def test_a_run_continues_without_its_starting_weights(photos, tmp_path):
+    """Its checkpoints state the mean and the deviation of its images."""
+    path, out = tmp_path / "w.safetensors", tmp_path / "run"
+    net, texts = build(Structure.parse(NETWORK), 2), load_data(photos, 16).weights_metadata()
+    preprocessing = replace(DEFAULT, mean=(0.4, 0.5, 0.6)).to_json()
+    save_weights(net, path, texts | {"preprocessing": json.dumps(preprocessing)})
+    settings = RunSettings(network=NETWORK, data=str(photos), recipe=RECIPE, weights=str(path))
+    first = train_network(settings, out, device="cpu")
+    path.unlink()
+    (out / "checkpoints" / "epoch-9999-step-000000.damaged.safetensors").write_text("")
+    again = train_network(settings, out, device="cpu")
+    assert again.test == first.test
+    contract = json.loads((out / "results" / "result.json").read_text())["input"]
+    assert contract["mean"] == [0.4, 0.5, 0.6]

@@ -71,7 +71,7 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """The files, in the order of epochs and steps."""
-        return sorted(self.folder.glob(CHECKPOINT_FILES), key=_place)
+        return find_checkpoints(self.folder)
 
     def last_path(self) -> Path | None:
         return next(reversed(self.paths()), None)
@@ -132,6 +132,11 @@ class Checkpoints:
             is_older_copy = _read_stem(path) == _read_stem(newest) and path != newest
             if is_older_copy or _read_stem(path) not in kept:
                 path.unlink()
+
+
+def find_checkpoints(folder: Path) -> list[Path]:
+    """The files in a folder of checkpoints, in the order of epochs and steps."""
+    return sorted(folder.glob(CHECKPOINT_FILES), key=_place)
 
 
 def _read_best(path: Path) -> int | None:

@@ -17,7 +17,7 @@ from genets.core.host import keep_freed_memory
 from genets.data import ImageData
 from genets.networks import resolve_network
 from genets.structure import Structure
-from genets.training.checkpoints import Checkpoints
+from genets.training.checkpoints import Checkpoints, find_checkpoints
 from genets.training.evaluation import evaluate
 from genets.training.recipe import AUTO, lengthened
 from genets.training.resources import fitting_threads, usual_precision
@@ -161,7 +161,8 @@ def _load_inputs(
     """
     is_new = not is_run(out)
     processes.run_on_first(lambda: is_new or stack.enter_context(open_run(out, settings)))
-    data = load_images(settings, processes, workers, note)
+    checkpoints = find_checkpoints(out / CHECKPOINTS)
+    data = load_images(settings, processes, workers, note, checkpoints)
     check_batch_size(settings.recipe, data, processes.count)
     cure = _balance_cure(settings)
     if advice := balance_advice(data.train.class_counts(), data.class_names, cure):

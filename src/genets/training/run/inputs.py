@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +30,8 @@ from genets.data.split_origin import find_split_origin
 from genets.networks import NetworkSource, resolve_network
 from genets.networks.onnx_export import describe_failure
 from genets.networks.source import PUBLISHED, classifier_names
+from genets.networks.weights import read_metadata
+from genets.networks.weights_facts import read_facts
 from genets.structure import Structure
 from genets.training.recipe import describe_unused
 from genets.training.run.distributed import Processes
@@ -41,8 +43,20 @@ def load_images(
     processes: Processes,
     workers: int | None,
     note: Callable[[str], None],
+    checkpoints: Sequence[Path] = (),
 ) -> ImageData:
-    """Load this process's share of the images, without checking them. Raises DataError."""
+    """Load this process's share of the images, without checking them.
+
+    Args:
+        settings: The settings of the run.
+        processes: The processes that train together.
+        workers: The number of processes that read images; None chooses it.
+        note: Called with messages.
+        checkpoints: See `preprocessing_of`.
+
+    Raises:
+        GenetsError: The images or the starting weights cannot be read.
+    """
     assert settings.resolution is not None
     options: dict[str, Any] = {}
     if settings.data in LOADERS:  # these data sets draw their own images, and disturb them
@@ -59,16 +73,34 @@ def load_images(
         workers=workers,
         check=False,
         share=processes.share,
-        preprocessing=preprocessing_of(settings),
+        preprocessing=preprocessing_of(settings, checkpoints),
         max_broken_share=settings.max_broken_share,
         **options,
     )
 
 
-def preprocessing_of(settings: RunSettings) -> Preprocessing | None:
-    """That of genets with the mean and deviation of the starting weights, if they are known."""
+def preprocessing_of(
+    settings: RunSettings, checkpoints: Sequence[Path] = ()
+) -> Preprocessing | None:
+    """That of genets with the mean and deviation of the starting weights, if they are known.
+
+    Args:
+        settings: The settings of the run.
+        checkpoints: The files of a run that is continued. They state its preprocessing, so its
+            starting weights may have moved.
+
+    Raises:
+        GenetsError: The weights are missing or damaged.
+    """
     if settings.normalisation == "data" or not (settings.pretrained or settings.weights):
         return None
+    for path in reversed(checkpoints):
+        try:
+            stored = read_facts(read_metadata(path), path).preprocessing
+        except GenetsError:  # an older checkpoint may be whole
+            continue
+        if stored is not None:
+            return replace(DEFAULT, mean=stored.mean, std=stored.std)
     source = resolve_network(settings.network, 2, seed=0)
     facts = source.facts_about(pretrained=settings.pretrained, weights=settings.weights or None)
     own = facts.preprocessing
