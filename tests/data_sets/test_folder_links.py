@@ -134,6 +134,13 @@ def test_a_linked_image_stays_in_the_split_that_is_scored(tmp_path):
     assert len(data.test) == 16
     assert not any("shared" in path for split in SPLITS[:2] for path in images_of(data, split))
     assert "5 links to images that are read already" in data.description
+    for split in SPLITS:  # also where the other splits are not read
+        alone = load_data(tmp_path / "data", 8, splits=(split,))
+        assert images_of(alone, split) == images_of(data, split)
+    assert (
+        data.train_fingerprint
+        == load_data(tmp_path / "data", 8, splits=("train",)).origin.fingerprint
+    )
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,11 @@ def _read_parts(
         for split in SPLITS
         if split in used
     }
-    files = scan.keep_once(files)
+    # A link in a split that is read may lead to an image of a split that is not read.
+    linked = any(image.real for images in files.values() for image, _ in images)
+    others = parts.keys() - used if linked else ()
+    beside = {split: _list_images(scan, parts[split], names) for split in others}
+    files = scan.keep_once(files, beside)
     for split, images in files.items():
         empty = sorted(set(names) - {names[label] for _, label in images})
         if empty:
@@ -172,6 +176,15 @@ def _read_parts(
                 f"{left_out}"
             )
     return names, files
+
+
+def _list_images(scan: FolderScan, part: str, names: Collection[str]) -> list[FoundImage]:
+    """The images of a split that is not read; nothing there counts as left out."""
+    own = FolderScan(scan.root)
+    classes = find_classes(own, part, names)
+    return [
+        image for folders in classes.values() for each in folders for image in own.find_images(each)
+    ]
 
 
 def _check_same_classes(folder: str, own: Sequence[str], names: Sequence[str]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -24,6 +25,7 @@ from genets.data.left_out import (
     LeftOut,
     file_reason,
 )
+from genets.data.split import SPLITS
 
 # Names without a leading dot that systems and programs give to their own files and folders.
 SYSTEM_NAMES = {
@@ -195,7 +197,9 @@ class FolderScan:
         return [image for _, image in sorted(found)]
 
     def keep_once(
-        self, images: dict[str, list[tuple[FoundImage, int]]]
+        self,
+        images: dict[str, list[tuple[FoundImage, int]]],
+        beside: Mapping[str, Sequence[FoundImage]],
     ) -> dict[str, list[tuple[FoundImage, int]]]:
         """Keep each real file once, where several links lead to it.
 
@@ -204,25 +208,26 @@ class FolderScan:
 
         Args:
             images: the images and their classes, by split.
+            beside: the images of the splits that are not read; none without links in `images`.
         """
         if not any(image.real for part in images.values() for image, _ in part):
             return images
+        read = [image for part in images.values() for image, _ in part]
         taken = {
             os.path.join(self._real_root, image.name)
-            for part in images.values()
-            for image, _ in part
+            for image in chain(read, *beside.values())
             if not image.real
         }
-        kept: dict[str, list[tuple[FoundImage, int]]] = {}
-        for split in reversed(images):
-            kept[split] = []
-            for image, label in images[split]:
+        kept: dict[str, list[tuple[FoundImage, int]]] = {split: [] for split in images}
+        for split in reversed(SPLITS):
+            taken |= {image.real for image in beside.get(split, ())}
+            for image, label in images.get(split, ()):
                 if image.real and image.real in taken:
                     self.left_out.add(REPEATED, image.name)
                 else:
                     taken.add(image.real)
                     kept[split].append((image, label))
-        return {split: kept[split] for split in images}
+        return kept
 
     def _visible(self, name: str, left_out: LeftOut | None = None) -> Iterator[os.DirEntry[str]]:
         """The entries of a folder by name, without hidden ones, which are counted in `left_out`."""
