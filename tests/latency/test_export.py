@@ -101,6 +101,23 @@ def test_a_network_for_one_number_of_images(tmp_path) -> None:
     assert contract["batch_dimension"] == "fixed"
 
 
+class Unlike(nn.Module):
+    """Gives other logits where a converter runs it."""
+
+    def forward(self, images):
+        return images.mean((2, 3)) * (2 if torch.compiler.is_compiling() else 1)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("batch_dimension", ["free", "fixed"])
+def test_a_conversion_that_changes_the_network(tmp_path, engine, batch_dimension) -> None:
+    pytest.importorskip(engine)
+    target = Target(engine=engine, batch_size=2, threads=1)
+    with pytest.raises(TargetError, match=f"that {engine} made gives logits that differ by"):
+        export_network(Unlike(), target, 8, tmp_path / "a", IMAGES, batch_dimension=batch_dimension)
+    assert not list(tmp_path.iterdir())
+
+
 def test_openvino_files(network, tmp_path) -> None:
     pytest.importorskip("openvino")
     target = Target(engine="openvino", batch_size=2, threads=1)

@@ -53,7 +53,8 @@ def export(
     Batch norm is folded. contract.json states how an image file becomes the input, how the network
     was quantised, and how to load the files so that they run as measured. predict.py classifies
     image files by the contract; it needs no genets. Before the command ends, it loads the files
-    and checks that their outputs are those of the network.
+    and compares their outputs with those of the engine. In fp32 on a CPU, it also compares the
+    outputs of the engine with those of PyTorch.
 
     \b
     genets export runs/demo/results --out deploy

@@ -6,6 +6,7 @@ predict.py       classifies image files by the contract, without genets
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
 CONTRACT_FILE, SCRIPT_FILE = "contract.json", "predict.py"
 SCRIPT = Path(__file__).with_name("exported_script.py")
-# The loaded files run in the same engine, so a larger difference is more than rounding.
+# Relative to the logits. The loaded files run in the same engine, and torch and an engine sum fp32
+# in another order, so a larger difference is more than rounding.
 TOLERANCE = 1e-3
 BatchDimension = Literal["free", "fixed", "both"]
 
@@ -63,6 +65,10 @@ def export_network(
 ) -> dict[str, Any]:
     """Write the engine's files, `contract.json` and `predict.py`; load the files and compare.
 
+    The loaded files are compared with the network as the engine runs it. In fp32 on a CPU, this
+    network is also compared with torch. Other precisions and devices round more, and so give other
+    logits.
+
     Args:
         network: Any network; it is not changed.
         target: The target; its engine must be `onnxruntime` or `openvino`.
@@ -80,7 +86,8 @@ def export_network(
 
     Raises:
         TargetError: The engine writes no files, there are no calibration images for int8, the
-            folder cannot be written, or the loaded files give other outputs; see also `measure`.
+            folder cannot be written, or the engine or the loaded files give other outputs; see
+            also `measure`.
     """
     engine = ENGINES[target.engine]
     if not isinstance(engine, ConvertedEngine):
@@ -91,12 +98,14 @@ def export_network(
         prepared = engine.prepare(
             network, target, resolution, calibration, free_batch=batch_dimension != "fixed"
         )
+        _check_conversion(network, prepared, target)
         written = _write(prepared, folder, MODEL_NAME)
         if batch_dimension != "fixed":
             _check_free_batch(prepared, folder)
         measured = None
         if batch_dimension == "both":
             fixed = engine.prepare(network, target, resolution, calibration)
+            _check_conversion(network, fixed, target)
             measured = _write(fixed, folder, f"{MODEL_NAME}-batch{target.batch_size}")
             measured["batch_size"] = target.batch_size
     assert prepared.files is not None
@@ -163,6 +172,21 @@ def _write(prepared: Prepared, folder: Path, name: str) -> dict[str, Any]:
         "files": [path.name for path in paths],
         "largest_difference_when_loaded_again": _largest_difference(prepared, folder, name),
     }
+
+
+def _check_conversion(network: nn.Module, prepared: Prepared, target: Target) -> None:
+    """Raise TargetError unless the engine's network gives the logits of torch; fp32 on a CPU."""
+    if target.precision != "fp32" or target.device != "cpu":
+        return
+    images = normal_images(prepared.input_shape)
+    with torch.inference_mode():
+        expected = copy.deepcopy(network).cpu().float().eval()(images)
+    difference = float((prepared.predict(images) - expected).abs().max())
+    if not difference <= TOLERANCE * max(1.0, float(torch.nan_to_num(expected).abs().max())):
+        raise TargetError(
+            f"the network that {target.engine} made gives logits that differ by {difference:.3g} "
+            "from those of torch"
+        )
 
 
 def _check_free_batch(prepared: Prepared, folder: Path) -> None:
