@@ -187,6 +187,28 @@ def test_evaluate_against_brute_force():
         assert score.cross_entropy == pytest.approx(total / 23, rel=1e-5)
 
 
+@pytest.mark.parametrize("most", [0, 1, 100])
+def test_evaluate_with_little_memory(most):
+    """Fewer images are scored at a time; where not even one fits, the error remains."""
+    net, images = small_net(), random_split(count=300)
+    expected, sizes = evaluate(net, images), []
+
+    def small_machine(module, inputs):
+        if len(inputs[0]) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        sizes.append(len(inputs[0]))
+
+    net.register_forward_pre_hook(small_machine)
+    if not most:
+        with pytest.raises(torch.OutOfMemoryError):
+            evaluate(net, images)
+        return
+    score = evaluate(net, images)
+    assert score.top1 == expected.top1
+    assert score.cross_entropy == pytest.approx(expected.cross_entropy, abs=1e-6)
+    assert (max(sizes), sum(sizes)) == ({1: 1, 100: 64}[most], len(images))
+
+
 def test_training_works_after_evaluation():
     data = load_digits(8, views=1)
     net = small_net(classes=10)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genets.core.class_balance import balanced_accuracy, balanced_images
-from genets.core.errors import DivergedError, TrainingError
+from genets.core.errors import DivergedError, TrainingError, is_out_of_memory
 from genets.data import Split
 from genets.training.predictions import Predictions
 from genets.training.score import Score
@@ -31,7 +31,8 @@ def evaluate(
     Args:
         net: The network; it is moved to `device` and left in eval mode.
         split: The images.
-        batch_size: Images that are processed together.
+        batch_size: Images that are processed together; fewer where memory runs out, which changes
+            the score by rounding at most.
         device: The device to compute on.
         channels_last: Whether to lay the weights out with their channels last; False leaves the
             layout as it is.
@@ -77,11 +78,12 @@ def _evaluate(
     sums = torch.zeros(4, dtype=torch.float64, device=device)
     by_class = torch.zeros(2, 0, dtype=torch.float64, device=device)  # images, and right ones
     pairs = [torch.zeros(2, 0, dtype=torch.int64, device=device)]
+    size = batch_size
     for batch, labels in split.batches(batch_size):
         # Not around the loop: tensors made in inference mode, such as images that a split caches,
         # cannot be trained on.
         with torch.inference_mode(), repeatable():
-            logits = net(batch.to(device, non_blocking=True)).float()
+            logits, size = _logits(net, batch, device, size)
             labels = labels.to(device, non_blocking=True)
             best = logits.argmax(dim=1)
             right = (best == labels).to(sums)
@@ -114,3 +116,25 @@ def _evaluate(
             f"there is no score: the network's cross-entropy is {score.cross_entropy}"
         )
     return score, Predictions(*torch.cat(pairs, dim=1).cpu().numpy())
+
+
+def _logits(
+    net: nn.Module, images: Tensor, device: str | torch.device, size: int
+) -> tuple[Tensor, int]:
+    """Run a network on `size` images at a time, and on half of them each time memory runs out.
+
+    Returns:
+        The logits, float32, and the number of images that fits.
+    """
+    while True:
+        try:
+            parts = torch.split(images, size)
+            logits = [net(part.to(device, non_blocking=True)).float() for part in parts]
+            return (logits[0] if len(logits) == 1 else torch.cat(logits)), size
+        except (RuntimeError, MemoryError) as error:
+            size = min(size, len(images)) // 2
+            if not size or not is_out_of_memory(error):
+                raise
+        # Outside the handler, whose traceback keeps the tensors of the failed run in memory.
+        if torch.device(device).type == "cuda":
+            torch.cuda.empty_cache()
