@@ -124,6 +124,19 @@ def test_a_prefix_of_the_networks_own_names_stays(tmp_path, source):
     assert tensors.keys() == wrapped.state_dict().keys()
 
 
+def test_names_of_a_network_that_look_like_those_of_a_checkpoint(tmp_path):
+    """timm's VOLO calls its stages `network`."""
+    net = nn.Sequential()
+    net.add_module("network", nn.Linear(2, 2))
+    net.add_module("head", nn.Linear(2, 2))
+    state, path = net.state_dict(), tmp_path / "w.safetensors"
+    checkpoint = renamed("network.")(state) | {"optimizer.0.step": torch.ones(1)}
+    for tensors in (state, checkpoint):
+        save_file(tensors, path)
+        assert same(net, SimpleNamespace(state_dict=lambda: read_tensors(path)))
+    load_tensors(net, tensors_for(net, path), path)
+
+
 def test_another_number_of_classes(tmp_path, source):
     save_weights(source, tmp_path / "w.safetensors", {})
     fresh = net_of(3)

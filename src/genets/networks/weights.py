@@ -35,8 +35,9 @@ from genets.core.files import write_atomic
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 STRUCTURE_FILE = "structure.toml"
 WEIGHTS_FILE = "weights.safetensors"
-# The prefixes of names in the checkpoints of `genets train`. Averaged weights are preferred.
+# The prefixes of names in the checkpoints of a training. Averaged weights are preferred.
 PREFIXES = ("average.", "network.")
+OTHER_PREFIXES = ("optimizer.", "floor.")
 MAX_DIGITS = 18  # of a number in the metadata
 # Prefixes that other programs put before every name: parallel training, torch.compile, Lightning.
 WRAPPERS = ("module.", "_orig_mod.", "model.")
@@ -264,6 +265,12 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights in a checkpoint of a training; other files stay as they are.
+
+    A network may have some names with such a prefix, as timm's VOLO has `network.0.0.norm1.weight`.
+    """
+    if not all(name.startswith((*PREFIXES, *OTHER_PREFIXES)) for name in tensors):
+        return tensors
     for prefix in PREFIXES:
         own = {name.removeprefix(prefix): value for name, value in tensors.items()
                if name.startswith(prefix)}  # fmt: skip
