@@ -353,6 +353,34 @@ def test_out_of_memory_says_what_fits(tmp_path, monkeypatch):
         run(tmp_path)
 
 
+ONE_PIXEL = "Conv3x8s2 XX3x16s2 XX3x16s2 XX3x16s2 Conv1x16 @16"  # before the pooling
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        RunRecipe(epochs=1, batch_size=1, learning_rate=0.1),
+        RunRecipe(epochs=1, batch_size=1, norm_statistics="auto"),
+    ],
+)
+def test_one_image_in_a_batch_is_too_few_for_batch_norm(tmp_path, recipe):
+    with pytest.raises(TrainingError, match="--batch-size must be at least 2 for each process"):
+        run(tmp_path, recipe, network=ONE_PIXEL)
+
+
+def test_a_batch_of_one_image_is_not_advised(tmp_path, monkeypatch):
+    step = TrainingState.step
+
+    def small_machine(self, images, *rest):
+        if len(images) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return step(self, images, *rest)
+
+    monkeypatch.setattr(TrainingState, "step", small_machine)
+    with pytest.raises(TrainingError, match="images in a batch; no smaller one fits"):
+        run(tmp_path, network=ONE_PIXEL)
+
+
 def test_a_compiler_that_fails_is_named(tmp_path, monkeypatch):
     class CompilerError(RuntimeError):
         __module__ = "torch._inductor.exc"

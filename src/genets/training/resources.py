@@ -25,8 +25,18 @@ def failure_reason(error: BaseException) -> str:
     return line if is_named or not is_out_of_memory(error) else f"memory ran out: {line}"
 
 
+def describe_single_value(error: BaseException) -> str:
+    """Explain PyTorch's error about a batch norm that gets one value; empty for other errors."""
+    if "Expected more than 1 value per channel" not in str(error):
+        return ""
+    return (
+        "batch norm cannot be trained on a single value for each channel; --batch-size must be "
+        "at least 2 for each process"
+    )
+
+
 def largest_that_fits(attempt: Callable[[int], object], below: int, least: int = 1) -> int | None:
-    """The largest size for which `attempt` does not run out of memory.
+    """The largest size for which `attempt` does not run out of memory, and batch norm works.
 
     Args:
         attempt: Called with a size; sizes are powers of two, in descending order.
@@ -49,8 +59,8 @@ def _fits(attempt: Callable[[int], object], size: int) -> bool:
         torch.cuda.empty_cache()
     try:
         attempt(size)
-    except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
+    except (RuntimeError, MemoryError, ValueError) as error:
+        if is_out_of_memory(error) or describe_single_value(error):
             return False
         raise
     return True

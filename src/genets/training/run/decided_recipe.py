@@ -16,6 +16,7 @@ from genets.data.folds import in_fold
 from genets.data.split import Fold
 from genets.networks.weights_facts import were_trained_on
 from genets.training.recipe import RunRecipe
+from genets.training.resources import describe_single_value
 from genets.training.run.distributed import Processes
 from genets.training.run.epoch_log import Listener
 from genets.training.run.folder import (
@@ -126,10 +127,10 @@ def _try_in_folds(
 
 @contextmanager
 def _explained_faults(recipe: RunRecipe, processes: Processes) -> Iterator[None]:
-    """Turn a lost process and a lack of memory during the short trainings into one sentence."""
+    """Turn the faults of short trainings that have a known cause into one sentence."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, ValueError) as error:
         if isinstance(error, RuntimeError) and processes.is_lost(error):
             reason = "another process of this run has ended during the short trainings"
         elif is_out_of_memory(error):
@@ -138,5 +139,7 @@ def _explained_faults(recipe: RunRecipe, processes: Processes) -> Iterator[None]
                 "trainings; --batch-size must be smaller"
             )
         else:
-            raise
+            reason = describe_single_value(error)
+            if not reason:
+                raise
         raise TrainingError(reason) from error

@@ -19,7 +19,7 @@ from genets.training.checkpoints import Checkpoints
 from genets.training.evaluation import evaluate
 from genets.training.mixing import mixed_images
 from genets.training.recipe import Recipe, RunRecipe, lr_at, with_all_fields
-from genets.training.resources import largest_that_fits
+from genets.training.resources import describe_single_value, largest_that_fits
 from genets.training.run.epoch_log import EpochRecord, Listener
 from genets.training.run.state import Position, TrainingState
 from genets.training.score import Metric, Score, rank
@@ -190,12 +190,14 @@ class Trainer:
             with seeded_globals("step", self.seed, at.epoch, at.step):
                 self._seed_dropout(images)
                 return self.state.learn(images, labels, self.teacher, rate, done + 1)
-        except (RuntimeError, MemoryError) as error:
+        except (RuntimeError, MemoryError, ValueError) as error:
             if self.recipe.compile and type(error).__module__.startswith(COMPILER_MODULES):
                 raise TrainingError(
                     f"torch.compile fails with this network or machine ({first_line(error)}); "
                     f"--set compile=false trains without torch.compile"
                 ) from error
+            if reason := describe_single_value(error):
+                raise TrainingError(reason) from error
             if not is_out_of_memory(error):
                 raise
         # Outside the handler, whose traceback keeps the tensors of the failed step in memory.
