@@ -1,11 +1,12 @@
 """A data argument with the name of a built-in data set, beside a folder of the same name."""
 
+import os
 from pathlib import Path
 
 import pytest
 from folder_lab import fill
 
-from genets.core.errors import DataError
+from genets.core.errors import DataError, SettingsError
 from genets.data import LOADERS, check_output_folder, load_data
 from genets.data.split_origin import find_split_origin
 from genets.nas.settings.settings import SearchSettings
@@ -75,3 +76,15 @@ def test_without_such_a_folder_nothing_is_said(tmp_path, monkeypatch, caplog):
     assert caplog.text == ""
     with pytest.raises(DataError, match="does not exist"):
         load_data(Path("digits"), 8)
+
+
+def test_a_path_that_json_files_cannot_state_is_refused(tmp_path, monkeypatch):
+    folder = tmp_path / os.fsdecode(b"pho\xfftos")
+    fill(folder / "images")
+    monkeypatch.chdir(folder)
+    for data in (str(folder / "images"), "images"):
+        with pytest.raises(SettingsError, match=r"data must be a .*not '.*udcff") as error:
+            RunSettings(network=NETWORK, data=data, recipe=make_recipe(named_recipe("quick")))
+        assert str(error.value).isascii()
+        with pytest.raises(SettingsError, match="data must be a "):
+            SearchSettings(data=data, budget="1x")

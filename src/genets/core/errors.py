@@ -146,6 +146,15 @@ def encodable(text: str, encoding: str = "utf-8") -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
+def check_path_text(name: str, path: str) -> None:
+    """Raise SettingsError where a path is not valid UTF-8, because JSON files cannot state it.
+
+    name: The name of the setting.
+    """
+    if encodable(path) != path:
+        raise SettingsError(f"{name} must be a path that is valid UTF-8, not {shown(path)}")
+
+
 def install_hint(extra: str = "") -> str:
     """How to install genets with an extra. No package of genets is published."""
     place = f"'.[{extra}]'" if extra else "."

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from genets.core.data_name import make_data_absolute
-from genets.core.errors import SettingsError
+from genets.core.errors import SettingsError, check_path_text
 from genets.core.image_facts import MAX_BROKEN_SHARE
 from genets.core.validation import SettingsModel
 from genets.latency.budget import Budget
@@ -333,7 +333,9 @@ class SearchSettings(SettingsModel):
     @classmethod
     def _make_absolute(cls, value: str) -> str:
         """Make a folder absolute, so that the study can be resumed from another folder."""
-        return make_data_absolute(value)
+        path = make_data_absolute(value)
+        check_path_text("data", path)
+        return path
 
     @field_validator("own_blocks")
     @classmethod

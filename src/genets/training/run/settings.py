@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 
 from genets.core.data_name import make_data_absolute
-from genets.core.errors import SettingsError
+from genets.core.errors import SettingsError, check_path_text
 from genets.core.image_facts import MAX_BROKEN_SHARE
 from genets.core.validation import check_fields, from_plain
 from genets.networks.folder_name import find_results_folder, is_network_name
@@ -92,6 +92,8 @@ class RunSettings:
             object.__setattr__(self, "teacher", _absolute(self.teacher))
         for name in ("weights", "teacher_weights"):
             object.__setattr__(self, name, _absolute(getattr(self, name)))
+        for name in ("network", "data", "weights", "teacher", "teacher_weights"):
+            check_path_text(name, getattr(self, name))
 
     @property
     def deciding_metric(self) -> Metric:
