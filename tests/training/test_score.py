@@ -27,6 +27,12 @@ def test_a_score_by_metric() -> None:
         score["top-1"]
 
 
+def test_a_score_from_the_sums_of_each_class() -> None:
+    score = Score.from_classes([3.0, 1.0, 0.0], [3.0, 0.0, 0.0], 1.5)
+    assert score == Score(0.75, 1.5, 4, balanced_accuracy=0.5, balanced_images=3.0)
+    assert score.by_class == ((3.0, 3.0), (1.0, 0.0), (0.0, 0.0))
+
+
 @pytest.mark.parametrize(
     "score", [Score(0.75, 1.5, 40), Score(0.75, 1.5), Score(0.75, 1.5, 40, 0.7, 36.5)]
 )

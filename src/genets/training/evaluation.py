@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genets.core.class_balance import balanced_accuracy, balanced_images
 from genets.core.errors import DivergedError, TrainingError, is_out_of_memory
 from genets.data import Split
 from genets.training.predictions import Predictions
@@ -103,14 +102,7 @@ def _evaluate(
         by_class = sums.new_zeros(2, round(outputs / parts))
     # A copy, because a tensor made in inference mode cannot be changed outside it.
     counts, right_counts = total(by_class.clone()).tolist()
-    score = Score(
-        sum(right_counts) / images,
-        entropy / images,
-        int(images),
-        balanced_accuracy(right_counts, counts),
-        balanced_images(counts),
-        tuple(zip(counts, right_counts, strict=True)),
-    )
+    score = Score.from_classes(counts, right_counts, entropy / images)
     if not math.isfinite(score.cross_entropy):
         raise DivergedError(
             f"there is no score: the network's cross-entropy is {score.cross_entropy}"

@@ -122,6 +122,27 @@ class Score:
     by_class: ClassSums = field(default=(), compare=False, repr=False)
     quantised: Score | None = None
 
+    @classmethod
+    def from_classes(
+        cls, counts: Sequence[float], right: Sequence[float], cross_entropy: float
+    ) -> Self:
+        """Make a score from the sums of each class.
+
+        Args:
+            counts: For each class, the number of its images; one class has an image at least.
+            right: For each class, the number of its images that are recognised.
+            cross_entropy: The mean, in nats per image.
+        """
+        images = sum(counts)
+        return cls(
+            sum(right) / images,
+            cross_entropy,
+            int(images),
+            balanced_accuracy(right, counts),
+            balanced_images(counts),
+            tuple(zip(counts, right, strict=True)),
+        )
+
     def __getitem__(self, metric: str) -> float:
         """The score by a metric, such as `score["top1"]`.
 

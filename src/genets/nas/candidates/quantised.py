@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from genets.core.class_balance import balanced_images
 from genets.core.errors import TargetError, first_line
 from genets.data import Augmentation, ImageData, Split, with_augmentation
 from genets.latency import Target
@@ -52,11 +51,4 @@ def score_quantised(net: nn.Module, data: ImageData, split: Split, target: Targe
             f"engine {target.engine} does not run the quantised network: {first_line(error)}"
         ) from error
     counts, right = accuracy.confusion.sum(1).tolist(), np.diag(accuracy.confusion).tolist()
-    return Score(
-        accuracy.top1,
-        accuracy.cross_entropy,
-        accuracy.images,
-        accuracy.balanced_accuracy,
-        balanced_images(counts),
-        tuple(zip(counts, right, strict=True)),
-    )
+    return Score.from_classes(counts, right, accuracy.cross_entropy)
