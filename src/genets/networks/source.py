@@ -311,6 +311,17 @@ def results_network(folder: Path) -> str:
     return metadata["network"]
 
 
+def read_start(folder: Path) -> tuple[str, str]:
+    """The network in a results folder and the path of its weights, as settings store them.
+
+    The network is a notation or a name, so it is valid without the folder. The path is absolute.
+
+    Raises GenetsError: the folder is no results folder, or a file in it is damaged.
+    """
+    check_results(folder)
+    return results_network(folder), str((folder / WEIGHTS_FILE).absolute())
+
+
 def _from_structure(
     name: str, structure: Structure, num_classes: int, pretrained: bool
 ) -> NetworkSource:

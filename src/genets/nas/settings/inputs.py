@@ -70,22 +70,21 @@ def take_results_folder(values: dict[str, Any]) -> None:
     master = values.get("master")
     if not isinstance(master, str) or master in zoo or not os.path.isdir(master):
         return
-    from genets.networks.source import results_network
-    from genets.networks.weights import STRUCTURE_FILE, WEIGHTS_FILE, check_results
+    from genets.networks.source import read_start
+    from genets.networks.weights import STRUCTURE_FILE
 
-    path = str((Path(master) / WEIGHTS_FILE).absolute())
-    if values.get("pretrained") or values.get("weights") not in (None, "", path):
+    network, weights = read_start(Path(master))
+    if values.get("pretrained") or values.get("weights") not in (None, "", weights):
         raise SettingsError(
             f"{master} is a results folder, which has its own weights; leave pretrained and "
             "weights out"
         )
-    check_results(Path(master))
     if not (Path(master) / STRUCTURE_FILE).is_file():
         raise SettingsError(
-            f"{master} holds {results_network(Path(master))}, and a search changes structures "
-            "only; take the results folder of a network with a structure"
+            f"{master} holds {network}, and a search changes structures only; take the results "
+            "folder of a network with a structure"
         )
-    values |= {"master": results_network(Path(master)), "weights": path}
+    values |= {"master": network, "weights": weights}
 
 
 def own_types(master: Structure, space: SpaceSettings) -> list[str]:

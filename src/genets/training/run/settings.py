@@ -15,8 +15,7 @@ from genets.core.errors import SettingsError, check_path_text
 from genets.core.image_facts import MAX_BROKEN_SHARE
 from genets.core.validation import check_fields, from_plain
 from genets.networks.folder_name import find_results_folder, is_network_name
-from genets.networks.source import results_network
-from genets.networks.weights import WEIGHTS_FILE, check_results
+from genets.networks.source import read_start
 from genets.structure import Structure
 from genets.training.recipe import RunRecipe
 from genets.training.score import Metric
@@ -128,8 +127,7 @@ def _portable(text: str) -> tuple[str, str]:
         return str(Structure.load(path)), ""
     if not find_results_folder(text):
         return text, ""
-    check_results(path)
-    return results_network(path), str((path / WEIGHTS_FILE).absolute())
+    return read_start(path)
 
 
 def _absolute(path: str) -> str:
