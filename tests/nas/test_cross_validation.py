@@ -177,14 +177,16 @@ def test_jobs_run_without_the_study_folder(tmp_path: Path, found: SearchResult) 
         trials = [each for each in study.results() if each.trial.index == 1]
         (trained,) = [each for each in study.trained() if each.structure != MASTER][:1]
         trial_job, candidate_job = make_trial_job(context), make_candidate_job(context)
-    contents = trial_job.inputs([]) | candidate_job.inputs([trained.structure])
-    inputs = write_inputs(scratch, contents)
+    inputs = write_inputs(scratch, trial_job.inputs([]))
+    # A candidate may inherit from one of the trials, so it has a folder of its own.
+    of_candidate = tmp_path / "candidate"
+    write_inputs(of_candidate, candidate_job.inputs([trained.structure]))
     shutil.rmtree(folder)
     again = trial_job.elsewhere(scratch).runner().run([each.trial for each in trials])
     assert [replace(each, seconds=0.0) for each in again] == [
         replace(each, seconds=0.0) for each in trials
     ]
-    (other,) = candidate_job.elsewhere(scratch).runner().run([trained.structure])
+    (other,) = candidate_job.elsewhere(of_candidate).runner().run([trained.structure])
     assert other.score == trained.score
     # The weights of the trials come back under their place in the study.
     assert folder.exists() is False

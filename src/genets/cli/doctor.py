@@ -6,7 +6,7 @@ from genets.cli.options import Json
 
 
 def doctor(json: Json = False) -> None:
-    """Show the parts of this machine and the targets that it can run, for a bug report.
+    """Show the parts of this machine and the targets that it can run.
 
     Shows versions, devices, the precisions that each engine can run, and the reason for each
     precision that it cannot run. Also shows the instruction sets of the CPU, threads, load, free
